@@ -1,0 +1,58 @@
+"""The one decorator of all compiled kernels.
+
+Kernels are private, release the GIL, and are cached on disk. Numba does not notice when a kernel
+that another kernel calls has changed, so the cache folder carries a digest of every source file of
+the package: an edited or upgraded package never meets machine code of its former self.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as numba_config
+
+
+def user_cache_dir() -> Path:
+    """Folder for what pyfaceau may rebuild at any time: ``$PYFACEAU_CACHE`` or the platform's own."""
+    if override := os.environ.get("PYFACEAU_CACHE"):
+        return Path(override).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pyfaceau"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "pyfaceau" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pyfaceau"
+
+
+@cache
+def kernel_cache_dir() -> Path:
+    """Folder of the compiled kernels of exactly these sources, this Numba and this Python."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    root = Path(__file__).parent
+    for source in sorted(root.rglob("*.py")):
+        digest.update(source.relative_to(root).as_posix().encode())
+        digest.update(source.read_bytes())
+    return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
+
+
+def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile a kernel on its first call: ``nogil``, cached on disk, IEEE arithmetic in the order written.
+
+    Pass ``fastmath={"contract"}`` where a multiply and an add may become one fused operation, and
+    ``fastmath={"contract", "reassoc", "nsz"}`` where sums may be vectorised (float noise of 1e-7).
+    """
+    if function is None:
+        return lambda f: kernel(f, **options)
+    # Set only while decorating: other packages' Numba functions keep their own cache.
+    before = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = str(kernel_cache_dir())
+    try:
+        return numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+    finally:
+        numba_config.CACHE_DIR = before
