@@ -1,0 +1,53 @@
+"""OpenFace 2.2's model files as plain data: dataclasses, readers, and the store that finds them."""
+
+from __future__ import annotations
+
+from pyfaceau.weights.models import (
+    CNN,
+    PDM,
+    AUPredictors,
+    CCNFPatches,
+    CENPatches,
+    Conv,
+    Dense,
+    LandmarkModel,
+    Layer,
+    LinearModels,
+    MaxPool,
+    MTCNNWeights,
+    Part,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SVRPatches,
+    Validator,
+    ValidatorView,
+)
+from pyfaceau.weights.store import ModelSource, find_models, load_au_predictors, load_landmark_model, load_mtcnn
+
+__all__ = [
+    "CNN",
+    "PDM",
+    "AUPredictors",
+    "CCNFPatches",
+    "CENPatches",
+    "Conv",
+    "Dense",
+    "LandmarkModel",
+    "Layer",
+    "LinearModels",
+    "MTCNNWeights",
+    "MaxPool",
+    "ModelSource",
+    "PReLU",
+    "Part",
+    "ReLU",
+    "SVRPatches",
+    "Sigmoid",
+    "Validator",
+    "ValidatorView",
+    "find_models",
+    "load_au_predictors",
+    "load_landmark_model",
+    "load_mtcnn",
+]
