@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import (
     CNN,
     PDM,
@@ -46,6 +47,8 @@ __all__ = [
     "Sigmoid",
     "Validator",
     "ValidatorView",
+    "array_digest",
+    "derived_arrays",
     "find_models",
     "load_au_predictors",
     "load_landmark_model",

@@ -41,17 +41,43 @@ def radians(degrees: np.ndarray) -> np.ndarray:
     return frozen(np.asarray(degrees, dtype=np.float64).reshape(-1, 3) * (np.pi / 180.0))
 
 
-def _open_bytes(path: Path) -> bytes | mmap.mmap:
+class MappedFile(mmap.mmap):
+    """A read-only mapping that knows its file."""
+
+    path: Path
+
+
+def map_file(path: Path) -> MappedFile:
+    """Map a whole file read-only."""
+    return _open(path, map_from=0)  # type: ignore[return-value]
+
+
+def mapped_place(array: np.ndarray) -> tuple[Path, int] | None:
+    """File and byte offset of an array that is a contiguous view of a mapped model file, else None."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, MappedFile):
+        return None
+    start = np.frombuffer(base, np.uint8).ctypes.data
+    return base.path, array.ctypes.data - start
+
+
+def _open(path: Path, map_from: int) -> bytes | MappedFile:
+    """The content of a file; mapped if it has ``map_from`` bytes or more."""
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            if size < _MAP_FROM:
+            if path.stat().st_size < map_from:
                 return file.read()
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped.path = path
+            return mapped
     except FileNotFoundError:
         raise ModelError(f"{path}: model file is missing; {REMEDY}") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the model file ({error.strerror}); {REMEDY}") from None
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise ModelError(f"{path}: cannot read the model file ({error}); {REMEDY}") from None
 
 
 class BinaryFile:
@@ -59,7 +85,7 @@ class BinaryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._buffer = _open_bytes(path)
+        self._buffer = _open(path, _MAP_FROM)
         self._offset = 0
 
     def fail(self, problem: str) -> NoReturn:
@@ -135,7 +161,7 @@ class TextFile:
 
     def __init__(self, path: Path, comments: bool = True) -> None:
         self.path = path
-        text = bytes(_open_bytes(path)).decode("latin-1")
+        text = bytes(_open(path, _MAP_FROM)).decode("latin-1")
         if comments:
             text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
         self._tokens = text.split()

@@ -10,6 +10,7 @@ from pyfaceau.weights import lists
 from pyfaceau.weights.formats import REMEDY
 from pyfaceau.weights.models import AUPredictors, CCNFPatches, LandmarkModel, MTCNNWeights, Part, Patches
 from pyfaceau.weights.networks import read_cnn, read_validator
+from pyfaceau.weights.parsed import cached_model
 from pyfaceau.weights.patches import read_ccnf, read_cen, read_svr
 from pyfaceau.weights.pdm import read_early_termination, read_pdm, read_triangles, read_triangulations
 from pyfaceau.weights.predictors import read_predictors
@@ -56,7 +57,7 @@ def load_landmark_model(source: ModelSource | Path, name: str = "main_clnf_gener
     missing = [path for path in lists.model_files(main) if not path.is_file()]
     if missing:
         raise ModelError(_missing_message(main, missing))
-    return _read_model(main)
+    return cached_model("landmarks", main, lists.model_files(main), lambda: _read_model(main))
 
 
 def _missing_message(main: Path, missing: list[Path]) -> str:
@@ -113,14 +114,25 @@ def _read_patches(inner: lists.InnerList) -> tuple[Patches, ...]:
 
 def load_mtcnn(source: ModelSource | Path) -> MTCNNWeights:
     """Load the three networks of the face detector."""
-    nets = lists.read_mtcnn_list(_source(source).landmarks / "mtcnn_detector" / "MTCNN_detector.txt")
-    return MTCNNWeights(read_cnn(nets["PNet"]), read_cnn(nets["RNet"]), read_cnn(nets["ONet"]))
+    main = _source(source).landmarks / "mtcnn_detector" / "MTCNN_detector.txt"
+    nets = lists.read_mtcnn_list(main)
+    return cached_model(
+        "mtcnn",
+        main,
+        [main, *nets.values()],
+        lambda: MTCNNWeights(read_cnn(nets["PNet"]), read_cnn(nets["RNet"]), read_cnn(nets["ONet"])),
+    )
 
 
 def load_au_predictors(source: ModelSource | Path, static: bool = False) -> AUPredictors:
     """Load the action unit predictors for videos (``static=False``) or for single images."""
-    name = "main_static_svms.txt" if static else "main_dynamic_svms.txt"
-    files = lists.read_au_main_list(_source(source).action_units / name)
+    main = _source(source).action_units / ("main_static_svms.txt" if static else "main_dynamic_svms.txt")
+    files = lists.read_au_main_list(main)
+    predictors = [path for path, _ in lists.read_au_list(files["AUPredictor"])]
+    return cached_model("action units", main, [main, *files.values(), *predictors], lambda: _read_au_predictors(files))
+
+
+def _read_au_predictors(files: dict[str, Path]) -> AUPredictors:
     pdm = read_pdm(files["PDM"])
     intensity, presence = read_predictors(files["AUPredictor"])
     return AUPredictors(pdm, read_triangles(files["Triangulation"]), intensity, presence)
