@@ -1,0 +1,383 @@
+"""The point distribution model: shape, projection, Jacobian, update, and the fit to 2-D points.
+
+Conventions (OpenFace 2.2 specification, part 2, section 6): a shape is a float32 vector
+``x0..xn-1 y0..yn-1`` (``z0..zn-1``); rigid parameters are ``g = [scale, rx, ry, rz, tx, ty]`` (pixels
+per mm, radians, pixels), local parameters ``p`` are the coefficients of the m modes (mm); the rotation is
+``Rx(rx) Ry(ry) Rz(rz)`` and an image point is ``scale * (R X)[:2] + t``.
+
+Everything is float32, rounded in the reference's order (part 2, section 6a), because a bit that flips
+here can move a histogram bin later.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyfaceau._jit import kernel
+from pyfaceau._linalg import (
+    axis_angle_to_matrix,
+    cholesky_solve,
+    determinant3,
+    matrix_to_axis_angle,
+    multiply3,
+    svd_square,
+)
+from pyfaceau.weights.models import PDM
+
+_MAX_PASSES = 1000
+
+
+@kernel
+def rotation(euler, r):
+    """Rotation matrix ``r`` [3, 3] of Euler angles [3] (radians), float32."""
+    # Widened first: a float32 sine rounds otherwise.
+    e1, e2, e3 = np.float64(euler[0]), np.float64(euler[1]), np.float64(euler[2])
+    c1, c2, c3 = np.float32(math.cos(e1)), np.float32(math.cos(e2)), np.float32(math.cos(e3))
+    s1, s2, s3 = np.float32(math.sin(e1)), np.float32(math.sin(e2)), np.float32(math.sin(e3))
+    r[0, 0], r[0, 1], r[0, 2] = c2 * c3, -c2 * s3, s2
+    r[1, 0], r[1, 1], r[1, 2] = c1 * s3 + c3 * s1 * s2, c1 * c3 - s1 * s2 * s3, -c2 * s1
+    r[2, 0], r[2, 1], r[2, 2] = s1 * s3 - c1 * c3 * s2, c3 * s1 + c1 * s2 * s3, c1 * c2
+
+
+@kernel
+def euler_angles(r, euler):
+    """Euler angles [3] (radians, float32) of a rotation matrix [3, 3], by way of a quaternion."""
+    one, two, half, four = np.float32(1), np.float32(2), np.float32(0.5), np.float32(4)
+    q0 = np.sqrt(((one + r[0, 0]) + r[1, 1]) + r[2, 2]) * half
+    q1 = (r[2, 1] - r[1, 2]) / (four * q0)
+    q2 = (r[0, 2] - r[2, 0]) / (four * q0)
+    q3 = (r[1, 0] - r[0, 1]) / (four * q0)
+    sine = max(np.float32(-1), min(one, two * (q0 * q2 + q1 * q3)))
+    euler[0] = math.atan2(
+        np.float64(two * (q0 * q1 - q2 * q3)), np.float64(q0 * q0 - q1 * q1 - q2 * q2 + q3 * q3)
+    )
+    euler[1] = math.asin(np.float64(sine))
+    euler[2] = math.atan2(
+        np.float64(two * (q0 * q3 - q1 * q2)), np.float64(q0 * q0 + q1 * q1 - q2 * q2 - q3 * q3)
+    )
+
+
+@kernel(fastmath={"contract"})
+def shape_3d_kernel(mean, modes_t, p, shape):
+    """``shape = mean + modes p``: one fused accumulator per coordinate, modes in order, mean last."""
+    size = mean.shape[0]
+    for i in range(size):
+        shape[i] = np.float32(0)
+    for j in range(p.shape[0]):
+        weight = p[j]
+        for i in range(size):
+            shape[i] += modes_t[j, i] * weight
+    for i in range(size):
+        shape[i] += mean[i]
+
+
+@kernel
+def project(g, r, shape, points):
+    """Image points [2n] of a 3-D shape [3n] under rigid parameters ``g`` and their rotation ``r``."""
+    n = shape.shape[0] // 3
+    s, tx, ty = g[0], g[4], g[5]
+    for i in range(n):
+        x, y, z = shape[i], shape[n + i], shape[2 * n + i]
+        points[i] = s * ((r[0, 0] * x + r[0, 1] * y) + r[0, 2] * z) + tx
+        points[n + i] = s * ((r[1, 0] * x + r[1, 1] * y) + r[1, 2] * z) + ty
+
+
+@kernel
+def _project_double(g, r, shape, points):
+    """As `project`, with the sum and the scale in float64: the fit's own residual."""
+    n = shape.shape[0] // 3
+    for row in range(2):
+        r0, r1, r2 = np.float64(r[row, 0]), np.float64(r[row, 1]), np.float64(r[row, 2])
+        s, t = np.float64(g[0]), g[4 + row]
+        for i in range(n):
+            v = r0 * np.float64(shape[i]) + r1 * np.float64(shape[n + i]) + r2 * np.float64(shape[2 * n + i])
+            points[row * n + i] = np.float32(s * v) + t
+
+
+@kernel
+def jacobian(g, r, shape, modes, columns, j):
+    """Derivatives of the image points: ``j`` [2n, >= columns]; ``columns`` is 6 (rigid) or 6 + m."""
+    n = shape.shape[0] // 3
+    s = g[0]
+    for row in range(2):
+        r0, r1, r2 = r[row, 0], r[row, 1], r[row, 2]
+        for i in range(n):
+            x, y, z = shape[i], shape[n + i], shape[2 * n + i]
+            line = j[row * n + i]
+            line[0] = (r0 * x + r1 * y) + r2 * z
+            line[1] = s * (y * r2 - z * r1)
+            line[2] = -s * (x * r2 - z * r0)
+            line[3] = s * (x * r1 - y * r0)
+            line[4] = np.float32(1 - row)
+            line[5] = np.float32(row)
+            vx, vy, vz = modes[i], modes[n + i], modes[2 * n + i]
+            for k in range(columns - 6):
+                line[6 + k] = s * ((r0 * vx[k] + r1 * vy[k]) + r2 * vz[k])
+
+
+@kernel(fastmath={"contract"})
+def normal_matrix(jw, j, columns, h):
+    """``h = jw^T j``: per cell one fused float32 chain over the rows in order."""
+    for a in range(columns):
+        for b in range(columns):
+            h[a, b] = np.float32(0)
+    for k in range(j.shape[0]):
+        for a in range(columns):
+            weight = jw[k, a]
+            for b in range(columns):
+                h[a, b] += weight * j[k, b]
+
+
+@kernel(fastmath={"contract"})
+def _two_chains(j, h):
+    """Redo the lower cells of a 40x40 normal matrix that the reference's BLAS sums as even rows + odd rows.
+
+    These are the block edges of its AVX2 matrix product (part 2, section 6a); with them the fit of the
+    face model reproduces the reference's bits.
+    """
+    even, odd = np.empty(40, np.float32), np.empty(40, np.float32)
+    for a in range(40):
+        if a >= 36:
+            low, high = 0, 40
+        elif (a // 6) % 2 == 0:
+            low, high = 0, 8
+        else:
+            low, high = 32, 40
+        if low > a:
+            continue
+        for b in range(low, high):
+            even[b] = odd[b] = np.float32(0)
+        for k in range(0, j.shape[0], 2):
+            for b in range(low, high):
+                even[b] += j[k, a] * j[k, b]
+            for b in range(low, high):
+                odd[b] += j[k + 1, a] * j[k + 1, b]
+        for b in range(low, high):
+            h[a, b] = even[b] + odd[b]
+
+
+@kernel
+def gradient(jw, residual, columns, total, b):
+    """``b = jw^T residual``, summed in float64 (work space ``total``), rounded to float32."""
+    for a in range(columns):
+        total[a] = 0.0
+    for k in range(residual.shape[0]):
+        weight = np.float64(residual[k])
+        for a in range(columns):
+            total[a] += np.float64(jw[k, a]) * weight
+    for a in range(columns):
+        b[a] = np.float32(total[a])
+
+
+@kernel
+def update_rigid(g, r, delta, step):
+    """Add the six rigid components of ``delta`` times ``step`` to ``g``; the rotation composes on the right.
+
+    ``r`` must be the rotation of ``g`` and is overwritten. The small rotation is made orthonormal
+    by an SVD and the product goes through an axis-angle vector to Euler angles; NaN gives no rotation.
+    """
+    for axis in range(3):
+        delta[axis] *= step
+        delta[3 + axis] *= step
+    g[0] += delta[0]
+    g[4] += delta[4]
+    g[5] += delta[5]
+    w1, w2, w3 = delta[1], delta[2], delta[3]
+    one = np.float32(1)
+    small = np.empty((3, 3), np.float32)  # transposed: what svd_square takes
+    small[0, 0], small[0, 1], small[0, 2] = one, w3, -w2
+    small[1, 0], small[1, 1], small[1, 2] = -w3, one, w1
+    small[2, 0], small[2, 1], small[2, 2] = w2, -w1, one
+    singular = np.empty(3, np.float64)
+    vt = np.empty((3, 3), np.float32)
+    svd_square(small, singular, vt)
+    u = np.empty((3, 3), np.float32)
+    for i in range(3):
+        for k in range(3):
+            u[i, k] = small[k, i]
+    product = np.empty((3, 3), np.float32)
+    multiply3(u, vt, product)
+    # The reference multiplies by the computed determinant, not by its sign.
+    determinant = np.float32(determinant3(product))
+    for i in range(3):
+        u[i, 2] *= determinant
+    multiply3(u, vt, product)
+    multiply3(r, product, small)
+    axis_angle = np.empty(3, np.float32)
+    matrix_to_axis_angle(small, axis_angle)
+    axis_angle_to_matrix(axis_angle, r)
+    euler_angles(r, g[1:4])
+    if np.isnan(g[1]) or np.isnan(g[2]) or np.isnan(g[3]):
+        g[1] = g[2] = g[3] = np.float32(0)
+
+
+@kernel
+def _box(points, n):
+    """Smallest and largest x and y of a shape vector."""
+    low_x = high_x = points[0]
+    low_y = high_y = points[n]
+    for i in range(1, n):
+        low_x, high_x = min(low_x, points[i]), max(high_x, points[i])
+        low_y, high_y = min(low_y, points[n + i]), max(high_y, points[n + i])
+    return low_x, high_x, low_y, high_y
+
+
+@kernel
+def _norm_of_difference(a, b):
+    """Euclidean norm of a float32 difference, summed in float64."""
+    total = 0.0
+    for i in range(a.shape[0]):
+        d = np.float64(a[i] - b[i])
+        total += d * d
+    return math.sqrt(total)
+
+
+@kernel
+def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
+    """Fit ``g`` [6] and ``p`` [m] to landmarks [2n] that are all known. See `fit_to_points`.
+
+    ``prior`` [m] is 1 / eigenvalue. ``errors`` receives the residual norm before and after each
+    pass as far as it is long enough. Returns the number of passes.
+    """
+    n, m = mean.shape[0] // 3, modes.shape[1]
+    size = 6 + m
+    half, step = np.float32(2), np.float32(0.75)
+    lx0, lx1, ly0, ly1 = _box(landmarks, n)
+    mx0, mx1, my0, my1 = _box(mean, n)
+    g[0] = ((lx1 - lx0) / (mx1 - mx0) + (ly1 - ly0) / (my1 - my0)) / half
+    g[1] = g[2] = g[3] = np.float32(0)
+    g[4], g[5] = (lx0 + lx1) / half, (ly0 + ly1) / half
+    p[:] = np.float32(0)
+
+    shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
+    residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
+    j, h = np.empty((2 * n, size), np.float32), np.empty((size, size), np.float32)
+    b, total, diagonal = np.empty(size, np.float32), np.empty(size, np.float64), np.empty(size, np.float32)
+
+    rotation(g[1:4], r)
+    shape_3d_kernel(mean, modes_t, p, shape)
+    _project_double(g, r, shape, points)
+    error = _norm_of_difference(points, landmarks)
+    if errors.shape[0] > 0:
+        errors[0] = error
+    misses = 0
+    for passes in range(1, _MAX_PASSES + 1):
+        for i in range(2 * n):
+            residual[i] = landmarks[i] - points[i]
+        jacobian(g, r, shape, modes, size, j)
+        normal_matrix(j, j, size, h)
+        if size == 40:
+            _two_chains(j, h)
+        gradient(j, residual, size, total, b)
+        for k in range(m):
+            h[6 + k, 6 + k] += prior[k]
+            b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
+        cholesky_solve(h, b, total, diagonal)
+        update_rigid(g, r, b, step)
+        rotation(g[1:4], r)
+        # The error belongs to the new rigid parameters and the shape from before this pass.
+        _project_double(g, r, shape, points)
+        new_error = _norm_of_difference(points, landmarks)
+        if passes < errors.shape[0]:
+            errors[passes] = new_error
+        for k in range(m):
+            p[k] += b[6 + k] * step
+        if 0.999 * error < new_error:
+            misses += 1
+            if misses == 3:
+                return passes
+        error = new_error
+        shape_3d_kernel(mean, modes_t, p, shape)
+        _project_double(g, r, shape, points)
+    return _MAX_PASSES
+
+
+@kernel
+def fit_points_kernel(mean, modes, modes_t, prior, landmarks, g, p, errors):
+    """`calc_params` on those landmarks whose x is not exactly zero (zero marks a missing point)."""
+    n, m = mean.shape[0] // 3, modes.shape[1]
+    known = 0
+    for i in range(n):
+        known += landmarks[i] != 0
+    if known == n:
+        return calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors)
+    some_mean, some_landmarks = np.empty(3 * known, np.float32), np.empty(2 * known, np.float32)
+    some_modes, some_modes_t = np.empty((3 * known, m), np.float32), np.empty((m, 3 * known), np.float32)
+    to = 0
+    for i in range(n):
+        if landmarks[i] == 0:
+            continue
+        some_landmarks[to], some_landmarks[known + to] = landmarks[i], landmarks[n + i]
+        for axis in range(3):
+            some_mean[axis * known + to] = mean[axis * n + i]
+            for k in range(m):
+                some_modes[axis * known + to, k] = modes[axis * n + i, k]
+                some_modes_t[k, axis * known + to] = modes[axis * n + i, k]
+        to += 1
+    if known == 0:
+        g[:], p[:] = np.float32(0), np.float32(0)
+        return 0
+    return calc_params(some_mean, some_modes, some_modes_t, prior, some_landmarks, g, p, errors)
+
+
+def fit_to_points(pdm: PDM, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Fit the model to 2-D landmarks ("CalcParams").
+
+    Regularised Gauss-Newton from a frontal start, steps of 0.75, stopped at the third pass that improves
+    the residual by less than 0.1 % (OpenFace 2.2 specification, part 2, section 6). Local parameters are
+    not clamped. Landmarks whose x is exactly 0 are missing.
+
+    Parameters
+    ----------
+    pdm : PDM
+        Model of n points and m modes.
+    landmarks : np.ndarray [shape=(2n,), dtype=float32]
+        x0..xn-1 y0..yn-1, pixels.
+
+    Returns
+    -------
+    g : np.ndarray [shape=(6,), dtype=float32]
+    p : np.ndarray [shape=(m,), dtype=float32]
+    passes : int
+    errors : np.ndarray [shape=(passes + 1,), dtype=float64]
+        Residual norm (pixels) before and after each pass.
+    """
+    landmarks = np.ascontiguousarray(landmarks, np.float32)
+    if landmarks.shape != (2 * pdm.n,):
+        raise ValueError(f"landmarks of shape {landmarks.shape}, expected ({2 * pdm.n},)")
+    g, p = np.empty(6, np.float32), np.empty(pdm.m, np.float32)
+    errors = np.empty(_MAX_PASSES + 1)
+    prior = np.float32(1) / pdm.eigenvalues
+    passes = fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, prior, landmarks, g, p, errors)
+    return g, p, passes, errors[: passes + 1]
+
+
+@kernel
+def _points_2d(mean, modes_t, g, p, shape, points):
+    r = np.empty((3, 3), np.float32)
+    rotation(g[1:4], r)
+    shape_3d_kernel(mean, modes_t, p, shape)
+    project(g, r, shape, points)
+
+
+def shape_3d(pdm: PDM, p: np.ndarray) -> np.ndarray:
+    """Shape in the model's frame: float32 [3n], mm, unrotated."""
+    shape = np.empty(3 * pdm.n, np.float32)
+    shape_3d_kernel(pdm.mean, pdm.modes_t, p, shape)
+    return shape
+
+
+def shape_2d(pdm: PDM, g: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Image landmarks of a model: float32 [2n], pixels."""
+    points = np.empty(2 * pdm.n, np.float32)
+    _points_2d(pdm.mean, pdm.modes_t, g, p, np.empty(3 * pdm.n, np.float32), points)
+    return points
+
+
+def rotation_matrix(euler: np.ndarray) -> np.ndarray:
+    """Rotation matrix [3, 3] of Euler angles [3] (radians), float32."""
+    r = np.empty((3, 3), np.float32)
+    rotation(np.ascontiguousarray(euler, np.float32), r)
+    return r
