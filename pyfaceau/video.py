@@ -137,7 +137,10 @@ class VideoFile(_Capture):
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         super().__init__(
-            str(path), file.stem, fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS, promised if promised > 0 else None
+            str(path),
+            file.stem,
+            fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS,
+            promised if promised > 0 else None,
         )
         self._next = 1
         self._start(

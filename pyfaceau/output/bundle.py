@@ -43,9 +43,7 @@ class Outputs:
         The folder or a file cannot be written; also later, from `write` and `finish`.
     """
 
-    def __init__(
-        self, csv: Path, config: Config, source: Source, camera: NDArray[np.float32], layout: Layout
-    ) -> None:
+    def __init__(self, csv: Path, config: Config, source: Source, camera: NDArray[np.float32], layout: Layout) -> None:
         prepare_folder(csv.parent)
 
         def beside(ending: str, wanted: bool) -> Path | None:

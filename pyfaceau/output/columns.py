@@ -44,9 +44,7 @@ def _gaze_blocks() -> list[Block]:
         Block(vectors, 6, lambda face: face.gaze.reshape(-1)),
         Block(("gaze_angle_x", "gaze_angle_y"), 3, lambda face: face.gaze_angle),
         Block(_indexed(("eye_lmk_x_", "eye_lmk_y_"), 56), 1, lambda face: _planar(face.eye_landmarks)),
-        Block(
-            _indexed(("eye_lmk_X_", "eye_lmk_Y_", "eye_lmk_Z_"), 56), 1, lambda face: _planar(face.eye_landmarks_3d)
-        ),
+        Block(_indexed(("eye_lmk_X_", "eye_lmk_Y_", "eye_lmk_Z_"), 56), 1, lambda face: _planar(face.eye_landmarks_3d)),
     ]
 
 
@@ -101,7 +99,9 @@ class Layout:
         self.values = tuple(name for block in self._blocks for name in block.names)
         self.decimals = np.array([block.decimals for block in self._blocks for _ in block.names], np.uint8)
         ends = np.cumsum([len(block.names) for block in self._blocks])
-        self._places = [slice(int(end) - len(block.names), int(end)) for end, block in zip(ends, self._blocks, strict=True)]
+        self._places = [
+            slice(int(end) - len(block.names), int(end)) for end, block in zip(ends, self._blocks, strict=True)
+        ]
         self.au_names: tuple[str, ...] = ()
         if "aus" in chosen:
             self.au_names = (*(f"{name}_r" for name in intensity), *(f"{name}_c" for name in presence))

@@ -17,7 +17,7 @@ _ZERO, _POINT, _MINUS = 48, 46, 45
 
 
 @kernel
-def _format_values(values, decimals, separator, out):  # type: ignore[no-untyped-def]
+def _format_values(values, decimals, separator, out):
     """Write values (W,) f32 with decimals (W,) u8 into out u8; returns the bytes used, -1 for a value beyond it.
 
     A float32 times 10^k is exact in float64 for k <= 6 (24 + 14 bits), so rounding it half to even gives the
@@ -84,4 +84,4 @@ class RowFormatter:
         used = _format_values(values, self._decimals, self._separator_bytes, self._buffer)
         if used < 0:
             return _format_in_python(values, self._decimals, self._separator)
-        return memoryview(self._buffer)[:used]
+        return self._buffer.data[:used]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau.errors import PyfaceauError
-from pyfaceau.output.files import writing
 from pyfaceau.landmarks.pdm import rotation_matrix
+from pyfaceau.output.files import writing
 
 if TYPE_CHECKING:
     from pyfaceau.face import Face
@@ -62,7 +62,7 @@ def _draw_cube(cv2: Any, picture: NDArray[np.uint8], face: Face, camera: NDArray
     colour = (255.0 * share, 0.0, 255.0 * (1.0 - share))
     rotation = np.asarray(rotation_matrix(face.pose[3:]), float)
     corners = _project(_CUBE @ rotation.T + face.pose[:3], camera)
-    inside = ((corners >= 0) & (corners < (width, height))).all(axis=1)
+    inside = np.all((corners >= 0) & (corners < (width, height)), axis=1).tolist()
     for a, b in _EDGES:
         if inside[a] or inside[b]:
             ends = _fixed(corners[a]), _fixed(corners[b])
@@ -120,8 +120,9 @@ class VideoWriter:
         picture = bgr.copy()
         draw(picture, face, self._camera, self._gaze)
         if picture.shape[1::-1] != self._size:  # images of a folder may differ
-            picture = cv2.resize(picture, self._size)
-        self._writer.write(picture)
+            self._writer.write(cv2.resize(picture, self._size))
+        else:
+            self._writer.write(picture)
 
     def close(self) -> None:
         """Complete the file."""

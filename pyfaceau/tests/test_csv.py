@@ -13,7 +13,27 @@ from pyfaceau.output.decimal import RowFormatter
 from pyfaceau.output.openface_csv import CsvWriter
 from pyfaceau.tests.shared import SHARED, needs_shared, stage
 
-INTENSITY = tuple("AU01 AU02 AU04 AU05 AU06 AU07 AU09 AU10 AU12 AU14 AU15 AU17 AU20 AU23 AU25 AU26 AU45".split())
+INTENSITY = tuple(
+    [
+        "AU01",
+        "AU02",
+        "AU04",
+        "AU05",
+        "AU06",
+        "AU07",
+        "AU09",
+        "AU10",
+        "AU12",
+        "AU14",
+        "AU15",
+        "AU17",
+        "AU20",
+        "AU23",
+        "AU25",
+        "AU26",
+        "AU45",
+    ]
+)
 PRESENCE = (*INTENSITY[:-1], "AU28", "AU45")
 ALL_GROUPS = ("2d", "3d", "pdm", "pose", "aus", "gaze")
 
@@ -132,10 +152,21 @@ def recorded_faces(clip: str) -> list[Face]:
     gaze = np.stack([light["gaze_left"], light["gaze_right"]], axis=1)
     return [
         Face(
-            int(light["frames"][i]), 0, float(light["timestamp"][i]), bool(light["returned_success"][i]),
-            bool(light["detection_success"][i]), float(light["certainty"][i]), light["landmarks_2d"][i],
-            light["landmarks_3d"][i], light["pose"][i], gaze[i], light["gaze_angle"][i], light["eye_landmarks_2d"][i],
-            light["eye_landmarks_3d"][i], light["params_global"][i], light["params_local"][i],
+            int(light["frames"][i]),
+            0,
+            float(light["timestamp"][i]),
+            bool(light["returned_success"][i]),
+            bool(light["detection_success"][i]),
+            float(light["certainty"][i]),
+            light["landmarks_2d"][i],
+            light["landmarks_3d"][i],
+            light["pose"][i],
+            gaze[i],
+            light["gaze_angle"][i],
+            light["eye_landmarks_2d"][i],
+            light["eye_landmarks_3d"][i],
+            light["params_global"][i],
+            light["params_local"][i],
         )  # fmt: skip
         for i in range(light["frames"].size)
     ]

@@ -98,7 +98,7 @@ def test_aligned_faces_are_written_as_the_reference_writes_them(tmp_path: Path) 
     golden = sorted((SEQUENCE / "aligned").iterdir())
     for frame, path in enumerate(golden, 1):
         one = face(frame)
-        one.aligned = cv2.imread(str(path))
+        one.aligned = np.asarray(cv2.imread(str(path)), np.uint8)
         writer.write(one)
     writer.publish()
     written = sorted((tmp_path / "aligned").iterdir())
