@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
-from pyfaceau.cnn import Network, run_network
+from pyfaceau.cnn import Network
 from pyfaceau.errors import ModelError
 from pyfaceau.weights.models import Validator, ValidatorView
 
@@ -60,15 +60,15 @@ class PreparedView:
         columns, rows = np.nonzero(view.triangle_id.T >= 0)  # column by column
         if not len(rows) == view.mean.size == view.std.size:
             raise ModelError(
-                f"detection validator: {len(rows)} face pixels but {view.mean.size} means and {view.std.size} deviations"
+                f"detection validator: {len(rows)} face pixels, {view.mean.size} means, {view.std.size} deviations"
             )
-        points = np.stack([columns + view.min_x, rows + view.min_y], axis=1)
+        points = np.stack([columns, rows], axis=1).astype(np.float32) + np.float32([view.min_x, view.min_y])
         network = Network.prepare(view.cnn, 1, height, width)
         return cls(
             tuple(float(angle) for angle in np.ravel(view.orientation)),
             rows * np.int64(width) + columns,
             np.array(view.triangle_id[rows, columns], dtype=np.int32),
-            np.array(points, dtype=np.float32),
+            points,
             np.array(view.triangles, dtype=np.int32),
             np.array(np.hstack([view.alpha, view.beta]), dtype=np.float32),
             np.array(view.mean, dtype=np.float64),
@@ -102,13 +102,14 @@ class Certainty:
         """Certainty of ``landmarks``; see :func:`certainty`."""
         view = self.views[self.nearest_view(euler)]
         network = view.network
-        winner = _validate(
+        found = face_image(
             gray, landmarks, view.pixels, view.triangle_of, view.points, view.triangles, view.weights,
-            view.mean, view.deviation, view.values, view.coefficients, *network.program,
+            view.mean, view.deviation, view.values, view.coefficients, network.input_buffer().reshape(-1),
         )  # fmt: skip
-        if winner < 0:
+        if not found:
             return 0.0
-        bins = int(np.prod(network.output_shape))
+        scores = network.run(1).reshape(-1)
+        bins, winner = scores.size, int(scores.argmax())  # the first maximum
         # In float32 as the original: with 20 bins, bin 5 must come out as exactly the bound 0.725.
         unaligned = np.float32(-1 + 1 / bins + 2 * winner / bins)
         return float(np.float32(0.5) * (np.float32(1) - unaligned))
@@ -156,7 +157,10 @@ def region(landmarks, height, width):
 
 @kernel
 def triangle_maps(landmarks, x0, y0, triangles, weights, coefficients):
-    """Affine map of each triangle from reference coordinates to the region: x = c0 + c1 X + c2 Y, y likewise."""
+    """Affine map of each triangle from reference coordinates to the region: x = c0 + c1 X + c2 Y, y likewise.
+
+    Without fused operations and in this order, the sampling positions equal the reference program's to the bit.
+    """
     n = len(landmarks) // 2
     left, top = np.float32(x0), np.float32(y0)
     for t in range(len(triangles)):
@@ -166,36 +170,50 @@ def triangle_maps(landmarks, x0, y0, triangles, weights, coefficients):
             origin = landmarks[axis * n + i] - offset
             to_j = (landmarks[axis * n + j] - offset) - origin
             to_k = (landmarks[axis * n + k] - offset) - origin
-            for c in range(3):
-                value = to_j * weights[t, c] + to_k * weights[t, 3 + c]
-                coefficients[t, 3 * axis + c] = origin + value if c == 0 else value
+            coefficients[t, 3 * axis] = (origin + to_j * weights[t, 0]) + to_k * weights[t, 3]
+            coefficients[t, 3 * axis + 1] = to_j * weights[t, 1] + to_k * weights[t, 4]
+            coefficients[t, 3 * axis + 2] = to_j * weights[t, 2] + to_k * weights[t, 5]
 
 
 @kernel
 def sample(gray, x0, y0, x1, y1, triangle_of, points, coefficients, values):
     """Sample the region at each reference pixel: bilinear at positions rounded to 1/32 px, 0 outside the region."""
-    height, width = y1 - y0, x1 - x0
-    scale = np.float32(32)
-    limit = np.float32(1 << 20)
+    patch = gray[y0:y1, x0:x1]
+    inner_h, inner_w = np.uint64(y1 - y0 - 1), np.uint64(x1 - x0 - 1)
+    scale, limit = np.float32(32), np.float32(1 << 20)
+    one = np.uint64(1)
     for p in range(len(values)):
-        c = coefficients[triangle_of[p]]
-        map_x = c[0] + c[1] * points[p, 0] + c[2] * points[p, 1]
-        map_y = c[3] + c[4] * points[p, 0] + c[5] * points[p, 1]
-        fixed_x = np.int64(np.rint(min(max(map_x * scale, -limit), limit)))
-        fixed_y = np.int64(np.rint(min(max(map_y * scale, -limit), limit)))
+        c = coefficients[np.uint64(triangle_of[p])]
+        map_x = (c[0] + c[1] * points[p, 0] + c[2] * points[p, 1]) * scale
+        map_y = (c[3] + c[4] * points[p, 0] + c[5] * points[p, 1]) * scale
+        fixed_x = np.int64(np.rint(min(max(map_x, -limit), limit)))
+        fixed_y = np.int64(np.rint(min(max(map_y, -limit), limit)))
         x, y = fixed_x >> 5, fixed_y >> 5
         fx, fy = fixed_x & 31, fixed_y & 31
-        total = 0
-        # Weights are multiples of 1/1024 and grey values whole numbers: the sum is exact.
-        for down in range(2):
-            for right in range(2):
-                if 0 <= y + down < height and 0 <= x + right < width:
-                    weight = (fy if down else 32 - fy) * (fx if right else 32 - fx)
-                    total += weight * np.int64(gray[y0 + y + down, x0 + x + right])
+        # Weights are multiples of 1/1024 and grey values whole numbers: the sum is exact in any order.
+        if np.uint64(x) < inner_w and np.uint64(y) < inner_h:  # negative numbers become huge ones
+            i, j = np.uint64(y), np.uint64(x)
+            top = (32 - fx) * np.int64(patch[i, j]) + fx * np.int64(patch[i, j + one])
+            bottom = (32 - fx) * np.int64(patch[i + one, j]) + fx * np.int64(patch[i + one, j + one])
+            total = (32 - fy) * top + fy * bottom
+        else:
+            total = _sample_edge(patch, x, y, fx, fy)
         values[p] = total / 1024.0
 
 
 @kernel
+def _sample_edge(patch, x, y, fx, fy):
+    """The same sum of four taps, some of which may lie outside ``patch`` and count as 0."""
+    total = np.int64(0)
+    for down in range(2):
+        for right in range(2):
+            if 0 <= y + down < patch.shape[0] and 0 <= x + right < patch.shape[1]:
+                weight = (fy if down else 32 - fy) * (fx if right else 32 - fx)
+                total += weight * np.int64(patch[y + down, x + right])
+    return total
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def normalise(values, mean, deviation):
     """Pixels to mean 0 and deviation 1 (population), then by the training images' means and deviations, in place."""
     n = len(values)
@@ -215,26 +233,17 @@ def normalise(values, mean, deviation):
 
 
 @kernel
-def _validate(
-    gray, landmarks, pixels, triangle_of, points, triangles, triangle_weights, mean, deviation, values, coefficients,
-    operations, weights, offsets, work, raw, features,
-):  # fmt: skip
-    """First winning output unit of the network, or -1 if the region of interest is degenerate."""
+def face_image(
+    gray, landmarks, pixels, triangle_of, points, triangles, weights, mean, deviation, values, coefficients, image
+):
+    """Write the network's input, pixels outside the face 0, into the flat ``image``; False if there is no region."""
     x0, y0, x1, y1 = region(landmarks, gray.shape[0], gray.shape[1])
     if x1 - x0 <= 1 or y1 - y0 <= 1:
-        return -1
-    triangle_maps(landmarks, x0, y0, triangles, triangle_weights, coefficients)
+        return False
+    triangle_maps(landmarks, x0, y0, triangles, weights, coefficients)
     sample(gray, x0, y0, x1, y1, triangle_of, points, coefficients, values)
     normalise(values, mean, deviation)
-    image = work[0, : operations[0, 2] * operations[0, 3]]
     image[:] = np.float32(0)
     for p in range(len(pixels)):
         image[pixels[p]] = values[p]
-    run_network(operations, weights, offsets, work, raw, features, 1, 1)
-    last = operations[len(operations) - 1]
-    scores = work[len(operations) % 2]
-    winner = 0
-    for i in range(1, last[4] * last[12] * last[13]):
-        if scores[i] > scores[winner]:
-            winner = i
-    return winner
+    return True
