@@ -1,4 +1,4 @@
-"""Sessions that set up everything they need: ``python -m nox -s demo``, ``tests``, ``lint``, ``validate``, ``bench``."""
+"""Sessions that set up everything they need: ``python -m nox -s demo`` (or tests, lint, validate, bench)."""
 
 from __future__ import annotations
 

@@ -9,10 +9,11 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 FALLBACK_FPS = 30.0
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """One picture of a source."""
 
     index: int  #: number, from 1
@@ -136,12 +138,7 @@ class VideoFile(_Capture):
         self._capture = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG, options)
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        super().__init__(
-            str(path),
-            file.stem,
-            fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS,
-            promised if promised > 0 else None,
-        )
+        super().__init__(str(path), file.stem, _usable(fps), promised if promised > 0 else None)
         self._next = 1
         self._start(
             self._read(),
@@ -206,7 +203,7 @@ class Camera(_Capture):
         self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         name = f"webcam_{datetime.now():%Y-%m-%d-%H-%M}"
-        super().__init__("webcam", name, fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS, None, online=True)
+        super().__init__("webcam", name, _usable(fps), None, online=True)
         self._opened = time.perf_counter()
         self._next = 1
         self._start(self._read(), f"camera {device} gives no picture: check that it is connected and not in use")
@@ -217,6 +214,10 @@ class Camera(_Capture):
             return None
         index, self._next = self._next, self._next + 1
         return Frame(index, time.perf_counter() - self._opened, picture)
+
+
+def _usable(fps: float) -> float:
+    return fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS
 
 
 def _check_file(path: Path) -> None:

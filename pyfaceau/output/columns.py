@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ def _indexed(prefixes: Iterable[str], count: int) -> tuple[str, ...]:
     return tuple(f"{prefix}{i}" for prefix in prefixes for i in range(count))
 
 
-def _planar(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _planar(points: Any) -> NDArray[np.float32]:
     """(n, d) points as all x, then all y, ...; a view where the points are one of a planar array."""
-    return points.T.reshape(-1)
+    planar: NDArray[np.float32] = points.T.reshape(-1)
+    return planar
 
 
 def _gaze_blocks() -> list[Block]:
@@ -98,10 +100,8 @@ class Layout:
         self._blocks = _blocks(chosen, modes)
         self.values = tuple(name for block in self._blocks for name in block.names)
         self.decimals = np.array([block.decimals for block in self._blocks for _ in block.names], np.uint8)
-        ends = np.cumsum([len(block.names) for block in self._blocks])
-        self._places = [
-            slice(int(end) - len(block.names), int(end)) for end, block in zip(ends, self._blocks, strict=True)
-        ]
+        counts = [len(block.names) for block in self._blocks]
+        self._places = [slice(end - count, end) for end, count in zip(accumulate(counts), counts, strict=True)]
         self.au_names: tuple[str, ...] = ()
         if "aus" in chosen:
             self.au_names = (*(f"{name}_r" for name in intensity), *(f"{name}_c" for name in presence))

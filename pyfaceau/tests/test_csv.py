@@ -13,27 +13,7 @@ from pyfaceau.output.decimal import RowFormatter
 from pyfaceau.output.openface_csv import CsvWriter
 from pyfaceau.tests.shared import SHARED, needs_shared, stage
 
-INTENSITY = tuple(
-    [
-        "AU01",
-        "AU02",
-        "AU04",
-        "AU05",
-        "AU06",
-        "AU07",
-        "AU09",
-        "AU10",
-        "AU12",
-        "AU14",
-        "AU15",
-        "AU17",
-        "AU20",
-        "AU23",
-        "AU25",
-        "AU26",
-        "AU45",
-    ]
-)
+INTENSITY = tuple(f"AU{n:02d}" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
 PRESENCE = (*INTENSITY[:-1], "AU28", "AU45")
 ALL_GROUPS = ("2d", "3d", "pdm", "pose", "aus", "gaze")
 
@@ -167,7 +147,7 @@ def recorded_faces(clip: str) -> list[Face]:
             light["eye_landmarks_3d"][i],
             light["params_global"][i],
             light["params_local"][i],
-        )  # fmt: skip
+        )
         for i in range(light["frames"].size)
     ]
 
