@@ -1,0 +1,54 @@
+"""The noise floor: the reference against another build of itself, and against the same binary on another computer.
+
+A clip's floor of a figure is the worse of the two. Every figure of a run is shown beside it and as a share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from validation.compare import join
+from validation.figures import DEFINITIONS, Evaluation, Figure, evaluate
+from validation.reference import Table
+
+
+@dataclass(frozen=True)
+class Floor:
+    """``sources``: the evaluation of each repetition of the reference ("rebuild", "other-cpu"); ``worst`` of them."""
+
+    sources: dict[str, Evaluation]
+    worst: dict[str, Figure]
+
+
+def floor(reference: Table, repetitions: Mapping[str, Table]) -> Floor | None:
+    """The floor of one clip, ``None`` if the reference was not repeated."""
+    if not repetitions:
+        return None
+    sources = {name: evaluate(join(reference, table)) for name, table in repetitions.items()}
+    worst = {name: _worse(name, [e.figures[name] for e in sources.values()]) for name in DEFINITIONS}
+    return Floor(sources, worst)
+
+
+def _worse(name: str, figures: list[Figure]) -> Figure:
+    defined = [(f.value, f.n) for f in figures if f.value is not None]
+    if not defined:
+        return figures[0]
+    better = DEFINITIONS[name].better
+    key = {"higher": lambda f: -f[0], "lower": lambda f: f[0]}.get(better, lambda f: abs(f[0]))
+    value, n = max(defined, key=key)
+    return Figure(value, n)
+
+
+def share(name: str, figure: Figure, floor_figure: Figure | None) -> Figure:
+    """The figure as a share of the floor: value / floor, so 1 is as good as the reference's own repetition.
+
+    For errors below 1 is better, for agreements above 1. Undefined where the floor is 0 or undefined.
+    """
+    if figure.value is None:
+        return figure
+    if floor_figure is None or floor_figure.value is None:
+        return Figure(None, figure.n, "no noise floor for this figure")
+    if floor_figure.value == 0:
+        return Figure(None, figure.n, "the noise floor is 0")
+    return Figure(figure.value / floor_figure.value, figure.n)
