@@ -131,7 +131,7 @@ def normal_matrix(jw, j, columns, h):
 
 
 @kernel(fastmath={"contract"})
-def _two_chains(j, h):
+def two_chains(jw, j, h):
     """Redo the lower cells of a 40x40 normal matrix that the reference's BLAS sums as even rows + odd rows.
 
     These are the block edges of its AVX2 matrix product (part 2, section 6a); with them the fit of the
@@ -151,9 +151,9 @@ def _two_chains(j, h):
             even[b] = odd[b] = np.float32(0)
         for k in range(0, j.shape[0], 2):
             for b in range(low, high):
-                even[b] += j[k, a] * j[k, b]
+                even[b] += jw[k, a] * j[k, b]
             for b in range(low, high):
-                odd[b] += j[k + 1, a] * j[k + 1, b]
+                odd[b] += jw[k + 1, a] * j[k + 1, b]
         for b in range(low, high):
             h[a, b] = even[b] + odd[b]
 
@@ -269,7 +269,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         jacobian(g, r, shape, modes, size, j)
         normal_matrix(j, j, size, h)
         if size == 40:
-            _two_chains(j, h)
+            two_chains(j, j, h)
         gradient(j, residual, size, total, b)
         for k in range(m):
             h[6 + k, 6 + k] += prior[k]

@@ -1,0 +1,92 @@
+"""Explicit vector code where LLVM's loop vectoriser cannot keep the accumulators in registers.
+
+`row_products` emits LLVM IR through Numba's extension interface: portable vector operations that LLVM
+lowers to whatever the processor has (AVX2, AVX-512, NEON).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 8
+
+
+@intrinsic
+def float_bits(typingctx, value):  # type: ignore[no-untyped-def]
+    """The bits of a float32 as int32."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def bits_float(typingctx, value):  # type: ignore[no-untyped-def]
+    """The float32 that has the bits of an int32."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@cache
+def row_products(count: int, taps: int) -> Any:
+    """An intrinsic that correlates one row of ``count`` positions with eight templates at once.
+
+    The returned function has the signature ``(area, start, stride, weights, first, out, to)``, all arrays
+    one-dimensional and float32. For every position x < count and lane q < 8 it stores
+    ``out[to + 8 x + q] = sum over r, c < taps of area[start + r stride + c + x] * weights[first + 8 (taps r + c) + q]``
+    with one fused accumulator per (x, q). Nothing is checked: the caller answers for the bounds.
+    """
+
+    @intrinsic
+    def products(typingctx, area, start, stride, weights, first, out, to):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+
+            def data(position):  # type: ignore[no-untyped-def]
+                array = context.make_array(signature.args[position])(context, builder, args[position])
+                return builder.gep(array.data, [args[position + 1]])
+
+            def constant(value):  # type: ignore[no-untyped-def]
+                return ir.Constant(index, value)
+
+            source, templates, target = data(0), data(3), data(5)
+            stride_value = args[2]
+            zero = ir.Constant(vector, [0.0] * LANES)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+            accumulators = [cgutils.alloca_once_value(builder, zero) for _ in range(count)]
+            with cgutils.for_range(builder, constant(taps)) as loop:
+                row = builder.gep(source, [builder.mul(loop.index, stride_value)])
+                row_templates = builder.gep(templates, [builder.mul(loop.index, constant(taps * LANES))])
+                current = [builder.load(slot) for slot in accumulators]
+                for c in range(taps):
+                    pointer = builder.gep(row_templates, [constant(c * LANES)])
+                    weight = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+                    for x in range(count):
+                        scalar = builder.load(builder.gep(row, [constant(c + x)]))
+                        lane = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+                        spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), mask)
+                        product = builder.fmul(spread, weight, flags=("contract",))
+                        current[x] = builder.fadd(current[x], product, flags=("contract",))
+                for slot, value in zip(accumulators, current, strict=True):
+                    builder.store(value, slot)
+            for x in range(count):
+                pointer = builder.gep(target, [constant(x * LANES)])
+                builder.store(builder.load(accumulators[x]), builder.bitcast(pointer, vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        if not all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (area, weights, out)):
+            return None
+        return types.void(area, types.intp, types.intp, weights, types.intp, out, types.intp), generate
+
+    return products

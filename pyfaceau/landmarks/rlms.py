@@ -1,0 +1,182 @@
+"""Non-uniform regularised landmark mean shift (NU-RLMS): from response maps to model parameters.
+
+Saragih, Lucey & Cohn 2011; Baltrušaitis, Robinson & Morency 2013; OpenFace 2.2 specification, part 2, section 9.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+
+from pyfaceau._jit import kernel
+from pyfaceau._linalg import cholesky_solve
+from pyfaceau.landmarks.pdm import (
+    gradient,
+    jacobian,
+    normal_matrix,
+    project,
+    rotation,
+    shape_3d_kernel,
+    two_chains,
+    update_rigid,
+)
+
+
+@cache
+def kernel_table(window: int, sigma: float) -> np.ndarray:
+    """Gaussian weights at steps of 0.1 response pixel.
+
+    The two-dimensional kernel of the mean shift is the product of a row and a column of this table.
+
+    Returns
+    -------
+    np.ndarray [shape=(2, 10 window, window), dtype=float32]
+        ``[0, i, c] = exp(-(0.1 i - c)^2 / (2 sigma^2))`` and ``[1, i, c] = c`` times that.
+    """
+    steps, cells = np.arange(10 * window)[:, None] * 0.1, np.arange(window)[None, :]
+    weights = np.exp(-0.5 / sigma**2 * (steps - cells) ** 2)
+    table = np.stack([weights, weights * cells]).astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
+def _mean_shift(response, table, dx, dy):
+    """Kernel-weighted mean position (x, y) in a response map [w, w] around (dx, dy), which must lie in it."""
+    w = response.shape[0]
+    tenth = np.float32(0.1)
+    ix = int(np.float64(dx / tenth) + 0.5)
+    iy = int(np.float64(dy / tenth) + 0.5)
+    kx, kxc, ky, kyr = table[0, ix], table[1, ix], table[0, iy], table[1, iy]
+    total = sum_x = sum_y = np.float32(0)
+    for r in range(w):
+        row = response[r]
+        s0 = s1 = np.float32(0)
+        for c in range(w):
+            s0 += row[c] * kx[c]
+            s1 += row[c] * kxc[c]
+        total += ky[r] * s0
+        sum_x += ky[r] * s1
+        sum_y += kyr[r] * s0
+    return sum_x / total, sum_y / total
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
+def _density(response, dx, dy, sigma, kx):
+    """Kernel density of a response map [w, w] at (dx, dy); ``kx`` [w] is work space."""
+    w = response.shape[0]
+    a = np.float32(-0.5) / (sigma * sigma)
+    for c in range(w):
+        kx[c] = math.exp(a * (dx - np.float32(c)) ** 2)
+    total = np.float32(0)
+    for r in range(w):
+        s0 = np.float32(0)
+        for c in range(w):
+            s0 += response[r, c] * kx[c]
+        total += s0 * np.float32(math.exp(a * (dy - np.float32(r)) ** 2))
+    return total
+
+
+@kernel
+def rlms(
+    mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
+    reg, sigma, iterations, rigid, g, p, likelihoods,
+):  # fmt: skip
+    """One rigid or non-rigid NU-RLMS solve; ``g`` and ``p`` are updated in place.
+
+    Parameters
+    ----------
+    responses : np.ndarray [shape=(n, w, w), dtype=float32]
+    visible : np.ndarray [shape=(n,), dtype=bool]
+    weights : np.ndarray [shape=(n,) or (0,), dtype=float32]
+        Landmark weights; empty for all ones.
+    table : np.ndarray
+        `kernel_table` of the window and sigma.
+    base, forward, backward
+        Of `cut_areas`.
+    reg, sigma : float32
+        Weight of the shape prior; kernel width in response pixels.
+    likelihoods : np.ndarray [shape=(n,) or (0,), dtype=float32], out
+        Landmark likelihoods where asked for, taken at the start of the last pass; -1e8 where invisible.
+
+    Returns
+    -------
+    float32
+        Mean log likelihood of the visible landmarks; 0 where not asked for.
+    """
+    n, m, w = mean.shape[0] // 3, modes.shape[1], responses.shape[1]
+    columns = 6 if rigid else 6 + m
+    shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
+    previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
+    offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
+    j, h = np.empty((2 * n, columns), np.float32), np.empty((columns, columns), np.float32)
+    jw = np.empty((2 * n, columns), np.float32) if weights.shape[0] > 0 else j
+    b, total, diagonal = np.empty(columns, np.float32), np.empty(columns, np.float64), np.empty(columns, np.float32)
+    centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
+    zero, one, three = np.float32(0), np.float32(1), np.float32(3)
+
+    if rigid:
+        shape_3d_kernel(mean, modes_t, p, shape)
+    for iteration in range(iterations):
+        if not rigid or iteration == 1:  # a rigid pass changes the local parameters only by its first clamp
+            shape_3d_kernel(mean, modes_t, p, shape)
+        rotation(g[1:4], r)
+        project(g, r, shape, points)
+        if iteration > 0:
+            change = 0.0
+            for i in range(2 * n):
+                d = np.float64(points[i] - previous[i])
+                change += d * d
+            if math.sqrt(change) < 0.01:
+                break
+        previous[:] = points
+        jacobian(g, r, shape, modes, columns, j)
+        for i in range(n):
+            if not visible[i]:
+                j[i] = zero
+                j[n + i] = zero
+                continue
+            ox, oy = points[i] - base[i], points[n + i] - base[n + i]
+            dx = (forward[0, 0] * ox + forward[0, 1] * oy) + centre
+            dy = (forward[1, 0] * ox + forward[1, 1] * oy) + centre
+            offsets[0, i], offsets[1, i] = dx, dy
+            # NaN of a runaway fit fails both comparisons and must not index the table
+            dx = dx if dx > zero else zero
+            dy = dy if dy > zero else zero
+            dx, dy = min(dx, edge), min(dy, edge)
+            mx, my = _mean_shift(responses[i], table, dx, dy)
+            sx, sy = mx - dx, my - dy
+            shifts[i] = backward[0, 0] * sx + backward[0, 1] * sy
+            shifts[n + i] = backward[1, 0] * sx + backward[1, 1] * sy
+        if weights.shape[0] > 0:
+            for i in range(n):
+                for k in range(columns):
+                    jw[i, k] = j[i, k] * weights[i]
+                    jw[n + i, k] = j[n + i, k] * weights[i]
+        normal_matrix(jw, j, columns, h)
+        if columns == 40:
+            two_chains(jw, j, h)
+        gradient(jw, shifts, columns, total, b)
+        if not rigid:
+            for k in range(m):
+                prior = reg / eigenvalues[k]
+                h[6 + k, 6 + k] += prior
+                b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior) * np.float64(p[k]))
+        cholesky_solve(h, b, total, diagonal)
+        update_rigid(g, r, b, one)
+        for k in range(m):
+            bound = three * np.sqrt(eigenvalues[k])
+            value = p[k] if rigid else p[k] + b[6 + k]
+            p[k] = min(bound, max(-bound, value))
+
+    likelihood, count, column = 0.0, 0, np.empty(w, np.float32)
+    for i in range(likelihoods.shape[0]):
+        if not visible[i]:
+            likelihoods[i] = np.float32(-1e8)
+            continue
+        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, column)
+        likelihood += math.log(np.float64(likelihoods[i]) + 1e-8)
+        count += 1
+    return np.float32(likelihood / count) if count > 0 else zero
