@@ -24,7 +24,8 @@ from pyfaceau.weights.models import (
     Validator,
     ValidatorView,
 )
-from pyfaceau.weights.store import ModelSource, find_models, load_au_predictors, load_landmark_model, load_mtcnn
+from pyfaceau.weights.source import ModelSource, choose_landmark_model, find_models, landmark_models
+from pyfaceau.weights.store import load_au_predictors, load_landmark_model, load_mtcnn
 
 __all__ = [
     "CNN",
@@ -48,8 +49,10 @@ __all__ = [
     "Validator",
     "ValidatorView",
     "array_digest",
+    "choose_landmark_model",
     "derived_arrays",
     "find_models",
+    "landmark_models",
     "load_au_predictors",
     "load_landmark_model",
     "load_mtcnn",

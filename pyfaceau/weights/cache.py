@@ -110,7 +110,7 @@ def read_blob(path: Path, key: str) -> tuple[dict[str, np.ndarray], Any] | None:
         header = json.loads(mapped[_PREAMBLE.size : start])
         if header["key"] != key:
             return None
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             name: np.ndarray(shape, np.dtype(dtype), mapped, start + offset)
             for name, (dtype, shape, offset) in header["arrays"].items()
         }

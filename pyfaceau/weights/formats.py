@@ -20,7 +20,7 @@ REMEDY = "replace it: `pyfaceau models fetch`, or `pyfaceau models import DIR` f
 SUPPORT = 11  # every patch expert looks at 11 x 11 pixels (part 1 §0)
 
 I32, F32, F64 = np.dtype("<i4"), np.dtype("<f4"), np.dtype("<f8")
-_TYPE_OF_CODE = {0: np.dtype("u1"), 4: I32, 5: F32, 6: F64}
+_TYPE_OF_CODE: dict[int, np.dtype] = {0: np.dtype("u1"), 4: I32, 5: F32, 6: F64}
 _CODE_OF_TYPE = {dtype: code for code, dtype in _TYPE_OF_CODE.items()}
 _MAP_FROM = 1 << 22  # larger files are mapped, so that processes share their pages
 _MAX_SIDE = 1 << 24  # a row, column or layer count beyond it is a misread header
@@ -172,15 +172,7 @@ class TextFile:
         self._offset = 0
 
     def _first_word(self) -> str:
-        for token in self._tokens:
-            try:
-                float(token)
-            except ValueError:
-                return token[:40]
-        return ""
-
-    def __len__(self) -> int:
-        return len(self._tokens)
+        return next((token[:40] for token in self._tokens if not _is_number(token)), "")
 
     def fail(self, problem: str) -> NoReturn:
         """Raise ModelError about this file at the present number."""
@@ -232,6 +224,14 @@ class TextFile:
                 f"{self.path}: {len(self._values)} numbers found, {self._offset} expected: "
                 f"extra numbers at the end; {REMEDY}"
             )
+
+
+def _is_number(token: str) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return True
 
 
 def _any(size: int | None) -> str:

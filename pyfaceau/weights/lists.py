@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from pyfaceau.errors import ModelError
 from pyfaceau.weights.formats import REMEDY
 
-PATCH_KEYWORDS = {"PatchesIntensity": "svr", "PatchesCCNF": "ccnf", "PatchesCEN": "cen"}
-_PRECEDENCE = ("cen", "ccnf", "svr")  # a list with several kinds uses the first of these that it names
+Kind: TypeAlias = Literal["ccnf", "cen", "svr"]
+CEN_VARIABLE = "PYFACEAU_CEN"  # a folder that is searched for CEN files that a models folder lacks
+PATCH_KEYWORDS: dict[str, Kind] = {"PatchesIntensity": "svr", "PatchesCCNF": "ccnf", "PatchesCEN": "cen"}
+_PRECEDENCE: tuple[Kind, ...] = (
+    "cen",
+    "ccnf",
+    "svr",
+)  # a list with several kinds uses the first of these
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class InnerList:
 
     path: Path
     pdm: Path
-    kind: str  # "ccnf", "cen" or "svr"
+    kind: Kind
     patches: tuple[Path, ...]  # of that kind, coarse to fine
     triangulations: Path | None
     early_termination: Path | None
@@ -105,10 +113,11 @@ def _part_entry(path: Path, tokens: list[str]) -> PartEntry:
 def read_inner_list(path: Path) -> InnerList:
     """Read the list of a landmark detector: PDM, patch experts, triangulations, early termination."""
     single: dict[str, Path] = {}
-    patches: dict[str, list[Path]] = {}
+    patches: dict[Kind, list[Path]] = {}
     for keyword, rest in read_lines(path):
         if keyword in PATCH_KEYWORDS:
-            patches.setdefault(PATCH_KEYWORDS[keyword], []).append(path.parent / rest)
+            kind_read = PATCH_KEYWORDS[keyword]
+            patches.setdefault(kind_read, []).append(_located(path.parent / rest, kind_read))
         elif keyword in ("PDM", "Triangulations", "EarlyTermination"):
             single[keyword] = path.parent / rest
     kind = next((kind for kind in _PRECEDENCE if kind in patches), None)
@@ -119,14 +128,26 @@ def read_inner_list(path: Path) -> InnerList:
     )
 
 
-def model_files(main: Path) -> list[Path]:
-    """Every file that the main list needs, its lists first, in reading order; the lists must exist."""
+def _located(path: Path, kind: Kind) -> Path:
+    """``path``, or the CEN file of this name in the folder $PYFACEAU_CEN if ``path`` does not exist."""
+    folder = os.environ.get(CEN_VARIABLE)
+    if kind == "cen" and folder and not path.is_file():
+        elsewhere = Path(folder).expanduser() / path.name
+        return elsewhere if elsewhere.is_file() else path
+    return path
+
+
+def model_files(main: Path, validator: bool = True) -> list[Path]:
+    """Every file that the main list needs, its lists first, in reading order; the main list must exist.
+
+    ``validator=False`` leaves out the detection validator, for runs that do without.
+    """
     entries = read_main_list(main)
     files = [main]
     files += [entries.detector] if not entries.detector.is_file() else read_inner_list(entries.detector).files()
     for part in entries.parts:
         files += [part.main] if not part.main.is_file() else model_files(part.main)
-    if entries.validator is not None:
+    if validator and entries.validator is not None:
         files.append(entries.validator)
     return list(dict.fromkeys(files))
 
@@ -154,6 +175,12 @@ def read_au_main_list(path: Path) -> dict[str, Path]:
     if absent:
         raise ModelError(f"{path}: does not name {', '.join(absent)}; {REMEDY}")
     return files
+
+
+def au_files(main: Path) -> list[Path]:
+    """Every file that a main list of predictors needs, itself first; the lists must exist."""
+    files = read_au_main_list(main)
+    return [main, *files.values(), *(path for path, _ in read_au_list(files["AUPredictor"]))]
 
 
 def read_au_list(path: Path) -> list[tuple[Path, tuple[str, ...]]]:

@@ -62,8 +62,8 @@ def _read_conv(file: BinaryFile) -> Conv:
     bias = file.array(F32, n_out, "convolution bias")
     first = file.matrix("kernel", F32)
     kernels = [first]
-    for _ in range(n_in * n_out - 1):
-        kernels.append(file.matrix("kernel", F32, rows=first.shape[0], cols=first.shape[1]))
+    rows, cols = first.shape
+    kernels += [file.matrix("kernel", F32, rows=rows, cols=cols) for _ in range(n_in * n_out - 1)]
     # The file's outer loop runs over the input maps.
     stacked = np.stack(kernels).reshape(n_in, n_out, *first.shape).swapaxes(0, 1)
     return Conv(frozen(stacked, np.float32), frozen(bias.astype(np.float32)))

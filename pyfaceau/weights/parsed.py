@@ -23,7 +23,9 @@ from pyfaceau.weights.cache import load_or_build
 from pyfaceau.weights.formats import MappedFile, map_file, mapped_place
 
 T = TypeVar("T")
-_CLASSES = {cls.__name__: cls for cls in vars(models).values() if dataclasses.is_dataclass(cls)}
+_CLASSES: dict[str, type] = {
+    name: cls for name, cls in vars(models).items() if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+}
 
 
 def cached_model(label: str, main: Path, files: Sequence[Path], read: Callable[[], T]) -> T:

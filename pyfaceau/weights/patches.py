@@ -11,8 +11,10 @@ from pyfaceau.weights.models import CCNFPatches, CENPatches, Layer, SVRPatches
 
 # A CCNF neuron as it lies in the file, 528 bytes without padding.
 _NEURON = np.dtype(
-    [("kind", I32), ("type", I32), ("norm", F64), ("bias", F64), ("alpha", F64)]
-    + [("rows", I32), ("cols", I32), ("code", I32), ("weights", F32, (SUPPORT, SUPPORT))]
+    [
+        *(("kind", I32), ("type", I32), ("norm", F64), ("bias", F64), ("alpha", F64)),
+        *(("rows", I32), ("cols", I32), ("code", I32), ("weights", F32, (SUPPORT, SUPPORT))),
+    ]
 )
 
 
@@ -52,10 +54,9 @@ def read_ccnf(path: Path) -> CCNFPatches:
             file.expect(0, f"end of empty expert {entry}")
     file.close()
     most = max(len(expert) for expert in neurons)
-    padded = np.zeros((len(neurons), most), _NEURON)
-    for row, expert in zip(padded, neurons, strict=True):
+    padded = np.zeros((*visible.shape, most), _NEURON)
+    for row, expert in zip(padded.reshape(-1, most), neurons, strict=True):
         row[: len(expert)] = expert
-    padded = padded.reshape(*visible.shape, most)
     return CCNFPatches(
         scale=scale,
         centers=centers,
