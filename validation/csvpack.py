@@ -13,9 +13,11 @@ header; the deltas, column by column, zig-zag coded as four planes of bytes, low
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import lzma
 import struct
+from functools import lru_cache
 
 import numpy as np
 
@@ -134,13 +136,26 @@ def _text(names: list[str], decimals: list[int], numbers: np.ndarray, exceptions
 
 
 def _prediction(base: bytes, names: list[str], decimals: list[int], shape: tuple[int, ...]) -> np.ndarray:
-    """The base CSV's integers where it has the same column and row, else 0."""
-    base_names, cells = _table(base)
-    base_decimals, numbers, _ = _numbers(cells)
+    """The base CSV's integers where it has the same column and row, else 0. Any values would do, if always the same."""
+    base_names, base_decimals, numbers = _base_numbers(base)
     at = {name: i for i, name in enumerate(base_names)}
     prediction = np.zeros(shape, np.int64)
-    rows = min(shape[0], len(cells))
+    rows = min(shape[0], len(numbers))
     for c, name in enumerate(names):
         if name in at and base_decimals[at[name]] == decimals[c]:
             prediction[:rows, c] = numbers[:rows, at[name]]
     return prediction
+
+
+@lru_cache(maxsize=1)
+def _base_numbers(base: bytes) -> tuple[list[str], list[int], np.ndarray]:
+    """Columns, decimals and integers of a base CSV; kept, as the repetitions of a clip share their base."""
+    head, _, body = base.partition(b"\n")
+    first = body.partition(b"\n")[0].decode("ascii").split(",")
+    decimals = [len(cell.partition(".")[2]) for cell in first]
+    if not body:
+        return head.decode("ascii").split(","), decimals, np.empty((0, len(decimals)), np.int64)
+    values = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, comments=None)
+    scaled = np.rint(values * 10.0 ** np.array(decimals))
+    scaled[~(np.abs(scaled) < 2**31)] = 0
+    return head.decode("ascii").split(","), decimals, scaled.astype(np.int64)
