@@ -1,0 +1,348 @@
+"""Similarity alignment of a face to a fixed square picture, and its triangle mask.
+
+Conventions: images are u8 [row, column, channel] in B, G, R order; integer coordinates are pixel
+centres; landmark vectors are f32 ``x0 .. x67 y0 .. y67`` in px. A warp matrix W f32 (2, 3) takes
+column vectors (x, y, 1) of the frame to the aligned picture. All rounding follows the OpenFace 2.2
+specification, part 3 §2: with it the aligned faces of the reference program come out byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfaceau._jit import kernel
+from pyfaceau._linalg import svd_square
+from pyfaceau.errors import ModelError, PyfaceauError
+
+if TYPE_CHECKING:
+    from pyfaceau.weights.models import PDM
+
+POINTS = 68
+RIGID = (1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, 31, 32, 33, 34, 35, 36, 39, 40, 41, 42, 45, 46, 47)
+"""Landmarks that expressions move least: jaw sides, nose, eye corners and lower lids."""
+LIFTED = (0, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
+"""Brows and upper ends of the jaw line: raised before masking so that the forehead stays in."""
+
+_RIGID = np.array(RIGID, dtype=np.int64)
+_LIFTED = np.array(LIFTED, dtype=np.int64)
+_LIFT_PER_SCALE = 30 / 0.7  # px of the aligned picture per unit of its scale
+
+_F0 = np.float32(0)
+_F1 = np.float32(1)
+_FAR = np.float32(1000)
+_NEAR = np.float32(0.01)
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Where aligned faces go: the rigid landmarks of the mean shape, centred and scaled to RMS size 1.
+
+    Attributes
+    ----------
+    size : side of the square picture, px.
+    rigid : f32 (24, 2).
+    rms : RMS size of the rigid landmarks in the aligned picture, px (an f32 value).
+    lift : px by which `LIFTED` landmarks go up for the mask (an f32 value).
+    triangles : i32 (T, 3), landmark indices whose union is the mask.
+    """
+
+    size: int
+    rigid: NDArray[np.float32]
+    rms: np.float32
+    lift: np.float32
+    triangles: NDArray[np.int32]
+
+
+def canonical_face(pdm: PDM, triangles: NDArray[np.int32], size: int = 112, scale: float = 0.7) -> Canonical:
+    """Prepare alignment to ``size`` x ``size`` px at ``scale`` px per model unit (mm).
+
+    Raises `ModelError` when the PDM has not the 68 landmarks that alignment names by number.
+    """
+    if pdm.n != POINTS:
+        raise ModelError(f"alignment needs a face model of {POINTS} landmarks, this one has {pdm.n}")
+    if size < 1 or not scale > 0:
+        raise PyfaceauError(f"aligned faces need a positive size and scale, not {size} px and {scale}")
+    target = (pdm.mean.astype(np.float32).reshape(3, -1)[:2] * np.float32(scale)).T[_RIGID]
+    points = np.ascontiguousarray(target)
+    rms = _centre_and_normalise(points)
+    lift = np.float32(_LIFT_PER_SCALE * scale)
+    return Canonical(int(size), points, np.float32(rms), lift, np.array(triangles, dtype=np.int32))
+
+
+def aligned_face(
+    bgr: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    g: NDArray[np.float32],
+    pdm: PDM,
+    triangles: NDArray[np.int32],
+    size: int = 112,
+    scale: float = 0.7,
+    mask: bool = True,
+    gray: bool = False,
+) -> NDArray[np.uint8]:
+    """Cut one aligned face out of a frame (OpenFace 2.2 specification, part 3 §2.5).
+
+    Parameters
+    ----------
+    bgr : u8 (H, W, 3).
+    landmarks : f32 (136,), px.
+    g : f32 (6,), rigid parameters of `pdm` fitted to the landmarks; their translation becomes the centre.
+    triangles : i32 (T, 3); what lies in none of them becomes black unless `mask` is False.
+    gray : convert the result to one channel.
+
+    Returns
+    -------
+    u8 (size, size, 3), or (size, size) if `gray`.
+    """
+    canonical = canonical_face(pdm, triangles, size, scale)
+    face = np.empty((canonical.size, canonical.size, 3), np.uint8)
+    scratch = AlignScratch(canonical.size)
+    _align(
+        _frame(bgr), np.ascontiguousarray(landmarks, dtype=np.float32), np.float32(g[4]), np.float32(g[5]),
+        canonical.rigid, canonical.rms, canonical.lift, canonical.triangles, mask,
+        scratch.warp, scratch.mask, scratch.first, scratch.last, face,
+    )  # fmt: skip
+    if gray:
+        import cv2
+
+        return np.asarray(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY))
+    return face
+
+
+class AlignScratch:
+    """Intermediate arrays of one alignment, kept from frame to frame.
+
+    ``warp`` f32 (2, 3); ``mask`` u8 (size, size), 1 inside; ``first`` and ``last`` i32 (size,), ends of
+    the masked part of each row (first > last: nothing in it).
+    """
+
+    def __init__(self, size: int) -> None:
+        self.warp = np.zeros((2, 3), np.float32)
+        self.mask = np.zeros((size, size), np.uint8)
+        self.first = np.zeros(size, np.int32)
+        self.last = np.zeros(size, np.int32)
+
+
+def _frame(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise PyfaceauError(f"frames must be 8-bit B, G, R pictures, not {bgr.dtype} {bgr.shape}")
+    return np.ascontiguousarray(bgr)
+
+
+@kernel
+def _align(bgr, landmarks, tx, ty, rigid, rms, lift, triangles, masked, warp, mask, first, last, face):
+    _warp_matrix(landmarks, tx, ty, rigid, rms, face.shape[0] // 2, warp)
+    if masked:
+        _mask(landmarks, warp, lift, triangles, mask, first, last)
+    else:
+        mask[:] = 1
+        first[:] = 0
+        last[:] = face.shape[1] - 1
+    _warp(bgr, warp, mask, first, last, face)
+
+
+@kernel
+def _centre_and_normalise(points):
+    """Shift f32 points (k, 2) to mean 0 and scale them to RMS size 1, in place; returns the RMS size."""
+    count = points.shape[0]
+    mean_x = 0.0
+    mean_y = 0.0
+    for i in range(count):
+        mean_x += points[i, 0]
+        mean_y += points[i, 1]
+    centre_x = np.float32(mean_x / count)
+    centre_y = np.float32(mean_y / count)
+    squares = 0.0
+    for i in range(count):
+        points[i, 0] -= centre_x
+        points[i, 1] -= centre_y
+        squares += np.float64(points[i, 0] * points[i, 0]) + np.float64(points[i, 1] * points[i, 1])
+    size = np.float32(math.sqrt(squares / count))
+    factor = _F1 / size
+    for i in range(count):
+        points[i, 0] *= factor
+        points[i, 1] *= factor
+    return size
+
+
+@kernel
+def _warp_matrix(landmarks, tx, ty, rigid, rms, centre, warp):
+    """Similarity of the rigid landmarks to their canonical places; (tx, ty) goes to (centre, centre)."""
+    n = landmarks.shape[0] // 2
+    points = np.empty((_RIGID.shape[0], 2), np.float32)
+    for i in range(_RIGID.shape[0]):
+        points[i, 0] = landmarks[_RIGID[i]]
+        points[i, 1] = landmarks[n + _RIGID[i]]
+    size = _centre_and_normalise(points)
+    ut = np.empty((2, 2), np.float32)  # the correlation matrix, transposed; then U transposed
+    for r in range(2):
+        for c in range(2):
+            total = 0.0
+            for i in range(points.shape[0]):
+                total += np.float64(points[i, r]) * np.float64(rigid[i, c])
+            ut[c, r] = np.float32(total)
+    vt = np.empty((2, 2), np.float32)
+    svd_square(ut, np.empty(2, np.float64), vt)
+    # V is vt transposed; det(V U') > 0 unless the best map mirrors the face.
+    det = np.float64(vt[0, 0] * vt[1, 1] - vt[0, 1] * vt[1, 0]) * np.float64(ut[0, 0] * ut[1, 1] - ut[0, 1] * ut[1, 0])
+    d = _F1 if det > 0.0 else -_F1
+    ratio = rms / size
+    for r in range(2):
+        for c in range(2):
+            warp[r, c] = np.float32(
+                np.float64(vt[0, r]) * np.float64(ut[0, c]) + np.float64(vt[1, r]) * np.float64(d * ut[1, c])
+            ) * ratio
+    for r in range(2):
+        warp[r, 2] = np.float32(centre) - (warp[r, 0] * tx + warp[r, 1] * ty)
+
+
+@kernel
+def _mask(landmarks, warp, lift, triangles, mask, first, last):
+    """Rasterise the union of the triangles over the warped and lifted landmarks."""
+    n = landmarks.shape[0] // 2
+    px = np.empty(n, np.float32)
+    py = np.empty(n, np.float32)
+    for i in range(n):
+        x = np.float64(landmarks[i])
+        y = np.float64(landmarks[n + i])
+        px[i] = np.float32(x * np.float64(warp[0, 0]) + y * np.float64(warp[0, 1])) + warp[0, 2]
+        py[i] = np.float32(x * np.float64(warp[1, 0]) + y * np.float64(warp[1, 1])) + warp[1, 2]
+    for i in range(_LIFTED.shape[0]):
+        py[_LIFTED[i]] -= lift
+    mask[:] = 0
+    first[:] = mask.shape[1]
+    last[:] = -1
+    for t in range(triangles.shape[0]):
+        i = triangles[t, 0]
+        j = triangles[t, 1]
+        k = triangles[t, 2]
+        _fill_triangle(px[i], py[i], px[j], py[j], px[k], py[k], mask, first, last)
+
+
+@kernel
+def _fill_triangle(x1, y1, x2, y2, x3, y3, mask, first, last):
+    """Mark the pixels of one triangle, edges included, by the f32 sign test of each edge.
+
+    A pixel Q is on the inner side of edge (A, B) with opposite corner P if c(Q) * c(P) >= 0, where
+    c(Z) = (bx-ax)(zy-ay) - (zx-ax)(by-ay) in f32. Rounding keeps c monotone along a row, so each edge
+    cuts a row once and only the pixels around the cut need the test.
+    """
+    left = min(x1, x2, x3)
+    right = max(x1, x2, x3)
+    top = min(y1, y2, y3)
+    bottom = max(y1, y2, y3)
+    height, width = mask.shape
+    if not (right >= _F0 and bottom >= _F0 and left <= width - 1 and top <= height - 1):
+        return  # outside the picture, or not a number
+    x_first = max(0, int(math.ceil(left)))
+    x_last = min(width - 1, int(math.floor(right)))
+    c1 = (x3 - x2) * (y1 - y2) - (x1 - x2) * (y3 - y2)
+    c2 = (x3 - x1) * (y2 - y1) - (x2 - x1) * (y3 - y1)
+    c3 = (x2 - x1) * (y3 - y1) - (x3 - x1) * (y2 - y1)
+    per_dy1 = _F1 / (y3 - y2)
+    per_dy2 = _F1 / (y3 - y1)
+    per_dy3 = _F1 / (y2 - y1)
+    for row in range(max(0, int(math.ceil(top))), min(height - 1, int(math.floor(bottom))) + 1):
+        y = np.float32(row)
+        lo, hi = _clip_row(x2, y3 - y2, per_dy1, (x3 - x2) * (y - y2), c1, x_first, x_last)
+        lo, hi = _clip_row(x1, y3 - y1, per_dy2, (x3 - x1) * (y - y1), c2, lo, hi)
+        lo, hi = _clip_row(x1, y2 - y1, per_dy3, (x2 - x1) * (y - y1), c3, lo, hi)
+        if lo <= hi:
+            for x in range(lo, hi + 1):
+                mask[row, x] = 1
+            first[row] = min(first[row], lo)
+            last[row] = max(last[row], hi)
+
+
+@kernel
+def _clip_row(ax, dy, per_dy, rise, corner, lo, hi):
+    """Cut the pixel interval lo..hi of a row to one edge's inner side: (rise - (x - ax) dy) * corner >= 0."""
+    right_of_cut = (dy > _F0) != (corner > _F0)
+    from_a = rise * per_dy
+    # f32 noise moves the cut by less than 1e-6 of its distance from A: only near pixel centres is it felt.
+    if abs(from_a) < _FAR and dy != _F0 and corner != _F0:
+        cut = ax + from_a
+        below = np.floor(cut)
+        if _NEAR < cut - below < _F1 - _NEAR:
+            return (max(lo, int(below) + 1), hi) if right_of_cut else (lo, min(hi, int(below)))
+    return _clip_row_exactly(ax, dy, rise, corner, lo, hi, right_of_cut)
+
+
+@kernel
+def _clip_row_exactly(ax, dy, rise, corner, lo, hi, right_of_cut):
+    """`_clip_row` where the cut passes through a pixel, or the edge is flat or degenerate: test pixel by pixel."""
+    if right_of_cut:
+        while lo <= hi and not (rise - (np.float32(lo) - ax) * dy) * corner >= _F0:
+            lo += 1
+    else:
+        while lo <= hi and not (rise - (np.float32(hi) - ax) * dy) * corner >= _F0:
+            hi -= 1
+    return lo, hi
+
+
+@kernel
+def _warp(bgr, warp, mask, first, last, face):
+    """Bilinear warp in 1/32 px steps with black outside the frame: OpenCV 4's integer rule (part 3 §2.3)."""
+    height, width = bgr.shape[0], bgr.shape[1]
+    size = face.shape[0]
+    face[:] = 0
+    m11, m12, m13 = np.float64(warp[0, 0]), np.float64(warp[0, 1]), np.float64(warp[0, 2])
+    m21, m22, m23 = np.float64(warp[1, 0]), np.float64(warp[1, 1]), np.float64(warp[1, 2])
+    det = m11 * m22 - m12 * m21
+    scale = 1.0 / det if det != 0.0 else 0.0
+    i11, i12, i21, i22 = m22 * scale, -m12 * scale, -m21 * scale, m11 * scale
+    i13 = -i11 * m13 - i12 * m23
+    i23 = -i21 * m13 - i22 * m23
+    # Beyond 2**20 px every tap is outside any frame, and the sums below stay in range.
+    reach = abs(i11) + abs(i12) + abs(i21) + abs(i22)
+    if not (reach * size + abs(i13) + abs(i23) < 2.0**20):
+        return
+    step_x = np.empty(size, np.int64)
+    step_y = np.empty(size, np.int64)
+    for x in range(size):
+        step_x[x] = np.int64(np.rint(i11 * x * 1024.0))
+        step_y[x] = np.int64(np.rint(i21 * x * 1024.0))
+    pixels = bgr.reshape(-1)
+    for y in range(size):
+        row_x = np.int64(np.rint((i12 * y + i13) * 1024.0)) + 16
+        row_y = np.int64(np.rint((i22 * y + i23) * 1024.0)) + 16
+        for x in range(first[y], last[y] + 1):
+            if mask[y, x] == 0:
+                continue
+            fx = (row_x + step_x[x]) >> 5
+            fy = (row_y + step_y[x]) >> 5
+            sx = fx >> 5
+            sy = fy >> 5
+            b = fy & 31
+            w11 = b * (fx & 31)
+            w01 = ((fx & 31) << 5) - w11
+            w10 = (b << 5) - w11
+            w00 = 1024 - w01 - (b << 5)
+            if sx >= 0 and sy >= 0 and sx + 1 < width and sy + 1 < height:
+                p = np.uint64((sy * width + sx) * 3)
+                q = p + np.uint64(3 * width)
+                for c in range(3):
+                    face[y, x, c] = (
+                        w00 * pixels[p + np.uint64(c)] + w01 * pixels[p + np.uint64(c + 3)]
+                        + w10 * pixels[q + np.uint64(c)] + w11 * pixels[q + np.uint64(c + 3)] + 512
+                    ) >> 10  # fmt: skip
+            else:
+                _sample_at_edge(bgr, sx, sy, w00, w01, w10, w11, face[y, x])
+
+
+@kernel
+def _sample_at_edge(bgr, sx, sy, w00, w01, w10, w11, out):
+    """One bilinear sample of which some taps lie outside the frame: those count 0."""
+    for c in range(3):
+        total = 512
+        for dy in range(2):
+            for dx in range(2):
+                if 0 <= sx + dx < bgr.shape[1] and 0 <= sy + dy < bgr.shape[0]:
+                    weight = (w11 if dx else w10) if dy else (w01 if dx else w00)
+                    total += weight * bgr[sy + dy, sx + dx, c]
+        out[c] = total >> 10

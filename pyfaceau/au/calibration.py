@@ -1,0 +1,108 @@
+"""Running medians of the descriptor: a person's neutral face, learned from the frames seen so far.
+
+OpenFace keeps one histogram per descriptor entry and reads off the lower median as a bin centre
+(OpenFace 2.2 specification, part 3 §5). A histogram gains at most one sample per update, so the median's bin
+moves by few steps: it is tracked, never searched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfaceau._jit import kernel
+
+HOG_BINS, HOG_RANGE = 1000, (-0.005, 1.0)
+GEOMETRY_BINS, GEOMETRY_RANGE = 10000, (-60.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Equal bins over low..high: bin = trunc(clamp(value * scale + shift)); ``centres`` f64 (number,).
+
+    Medians below `floor` are raised to it.
+    """
+
+    scale: float
+    shift: float
+    floor: float
+    centres: NDArray[np.float64]
+
+
+def make_bins(number: int, low: float, high: float, floor: float = -np.inf) -> Bins:
+    """Bins over low..high; roundings as the reference's."""
+    length = high - low
+    per_length = 1.0 / length
+    centres = low + np.arange(number) * (length / number) + 0.5 * length / number
+    return Bins(number * per_length, (-low * number) * per_length, floor, np.maximum(centres, floor))
+
+
+class RunningMedian:
+    """Histogram and lower median of each of `size` values.
+
+    Attributes
+    ----------
+    median : f64 (size,), read it, never write it.
+    count : samples counted so far.
+    """
+
+    def __init__(self, size: int, bins: Bins) -> None:
+        self.bins = bins
+        self.median = np.zeros(size)
+        self.count = 0
+        self._counts = np.zeros((size, bins.centres.shape[0]), np.int32)
+        # Of the median's bin: its index, the samples below it, the samples in it.
+        self._position = np.zeros(size, np.int32)
+        self._below = np.zeros(size, np.int32)
+        self._here = np.zeros(size, np.int32)
+
+    def update(self, values: NDArray[np.float64], valid: bool) -> bool:
+        """Count `values` f64 (size,) if `valid`; returns whether the median may have changed.
+
+        Keeps two habits of the reference: without any sample the median is the lowest bin's centre, and while
+        there is one sample only, the median is a copy of the latest values, valid or not.
+        """
+        if valid:
+            self.count += 1
+            _count(
+                values, self.bins.scale, self.bins.shift, self.bins.centres, (self.count + 1) // 2,
+                self._counts, self._position, self._below, self._here, self.median,
+            )  # fmt: skip
+        if self.count == 0:
+            self.median[:] = self.bins.centres[0]
+        elif self.count == 1:
+            np.maximum(values, self.bins.floor, out=self.median)
+        return valid or self.count <= 1
+
+
+@kernel
+def _count(values, scale, shift, centres, rank, counts, position, below, here, median):
+    """Add one sample per row of `counts` and move each median to the first bin whose cumulative count >= rank."""
+    top = np.float64(centres.shape[0] - 1)
+    for i in range(values.shape[0]):
+        place = values[i] * scale + shift
+        # Not a number goes to bin 0 as well.
+        bin_ = int(min(place, top)) if place > 0.0 else 0
+        row = counts[i]
+        row[bin_] += 1
+        j = position[i]
+        lower = below[i]
+        at = here[i]
+        if bin_ < j:
+            lower += 1
+        elif bin_ == j:
+            at += 1
+        while lower >= rank:
+            j -= 1
+            at = row[j]
+            lower -= at
+        while lower + at < rank:
+            lower += at
+            j += 1
+            at = row[j]
+        position[i] = j
+        below[i] = lower
+        here[i] = at
+        median[i] = centres[j]

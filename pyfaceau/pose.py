@@ -1,0 +1,101 @@
+"""Head pose and landmarks in space (OpenFace 2.2 specification, part 3 §9 and §10).
+
+Camera space: mm, origin in the camera, x right, y down, z forward. A camera is f32 (4,): fx, fy, cx, cy in px.
+Rotations are Euler angles in radians, R = Rx Ry Rz. Shape vectors are f32, all x, all y (, all z).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfaceau._jit import kernel
+from pyfaceau._linalg import axis_angle_to_matrix
+from pyfaceau.landmarks.pdm import euler_angles, rotation, shape_3d_kernel
+from pyfaceau.weights.models import PDM
+
+
+def head_pose(
+    shape: NDArray[np.float32], landmarks: NDArray[np.float32], g: NDArray[np.float32], camera: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Position and orientation of the head by perspective-n-point from the fitted shape.
+
+    Parameters
+    ----------
+    shape : f32 (3n,), mm, unrotated (`pyfaceau.landmarks.pdm.shape_3d`).
+    landmarks : f32 (2n,), px.
+    g : f32 (6,), rigid parameters of the face model: the start of the iteration.
+    camera : f32 (4,).
+
+    Returns
+    -------
+    f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad). Zeros when the scale in `g` is 0 or no pose is found.
+    """
+    import cv2
+
+    pose = np.zeros(6, np.float32)
+    scale = np.float32(g[0])
+    if scale == 0:
+        return pose
+    fx, fy, cx, cy = np.asarray(camera, np.float32)
+    z = fx / scale
+    start = np.array([(g[4] - cx) / fx * z, (g[5] - cy) / fy * z, z], np.float64)
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+    points = np.ascontiguousarray(shape.reshape(3, -1).T)
+    seen = np.ascontiguousarray(landmarks.reshape(2, -1).T)
+    # The reference starts from the Euler angles taken as a rotation vector.
+    turn = np.array(g[1:4], np.float64)
+    try:
+        found, turn, shift = cv2.solvePnP(
+            points, seen, matrix, None, turn, start, useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE
+        )
+    except cv2.error:  # a degenerate shape, or values that are not finite
+        return pose
+    if found:
+        pose[:3] = shift.ravel()
+        _euler_of_axis_angle(turn.ravel().astype(np.float32), pose[3:])
+    return pose
+
+
+def landmarks_3d(
+    pdm: PDM,
+    g: NDArray[np.float32],
+    p: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    camera: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Landmarks of a face or an eye in camera space: f32 (3n,), mm.
+
+    Depth is that of the model, ``fx / scale + z`` of the rotated shape; x and y follow from the landmarks f32 (2n,), px.
+    """
+    points = np.empty(3 * pdm.n, np.float32)
+    shape = np.empty(3 * pdm.n, np.float32)
+    _landmarks_3d(
+        pdm.mean, pdm.modes_t, np.ascontiguousarray(g, np.float32), np.ascontiguousarray(p, np.float32),
+        np.ascontiguousarray(landmarks, np.float32), np.ascontiguousarray(camera, np.float32), shape, points,
+    )  # fmt: skip
+    return points
+
+
+@kernel
+def _euler_of_axis_angle(axis_angle, euler):
+    r = np.empty((3, 3), np.float32)
+    axis_angle_to_matrix(axis_angle, r)
+    euler_angles(r, euler)
+
+
+@kernel
+def _landmarks_3d(mean, modes_t, g, p, landmarks, camera, shape, points):
+    n = mean.shape[0] // 3
+    r = np.empty((3, 3), np.float32)
+    rotation(g[1:4], r)
+    shape_3d_kernel(mean, modes_t, p, shape)
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    r0, r1, r2 = np.float64(r[2, 0]), np.float64(r[2, 1]), np.float64(r[2, 2])
+    distance = fx / g[0]
+    for i in range(n):
+        depth = r0 * np.float64(shape[i]) + r1 * np.float64(shape[n + i]) + r2 * np.float64(shape[2 * n + i])
+        z = distance + np.float32(depth)
+        points[i] = z * ((landmarks[i] - cx) / fx)
+        points[n + i] = z * ((landmarks[n + i] - cy) / fy)
+        points[2 * n + i] = z
