@@ -28,7 +28,7 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3
 
 
 def pack(text: bytes, base: bytes | None = None) -> bytes:
-    """Compress a CSV, given the CSV ``base`` that its reader will have too; ``HarnessError`` if it is not rectangular."""
+    """Compress a CSV, given the CSV ``base`` that its reader will have too; ``HarnessError`` if not rectangular."""
     names, cells = _table(text)
     decimals, numbers, exceptions = _numbers(cells)
     prediction = _prediction(base, names, decimals, numbers.shape) if base is not None else np.zeros_like(numbers)

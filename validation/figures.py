@@ -80,8 +80,8 @@ DEFINITIONS: dict[str, Definition] = {
     "presence.kappa": Definition("", "higher", "Cohen's kappa, mean over AUs that have one"),
     "presence.f1": Definition("", "higher", "F1 of presence, mean over AUs that have one"),
     "presence.mcc": Definition("", "higher", "Matthews correlation of presence, mean over AUs that have one"),
-    "presence.prevalence_gap": Definition("ratio", "lower", "mean over AUs of |difference of the share of frames present|"),
-    "tracking.agreement": Definition("ratio", "higher", "frames on which both have, or both lack, a face, of all frames"),
+    "presence.prevalence_gap": Definition("ratio", "lower", "mean over AUs of |difference of prevalence|"),
+    "tracking.agreement": Definition("ratio", "higher", "share of all frames on which both have, or both lack, a face"),
     "tracking.differing": Definition("frames", "lower", "frames on which only one program has a face"),
     "tracking.runs_equal": Definition("ratio", "higher", "the reference's lost runs found on the same frames"),
 }

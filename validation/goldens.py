@@ -1,7 +1,8 @@
 """The goldens: reference CSVs with provenance, listed in ``golden/manifest.json``.
 
 The manifest has four tables. ``programs``: what made the CSVs (version, build, libraries, machine). ``configurations``:
-program, model and switches; one that ``repeats`` another is that one's noise floor. ``clips``: file, digest, licence
+program, model and switches, and the ``settings`` of ``pyfaceau.Config`` that mean the same; one that ``repeats``
+another is that one's noise floor and has none. ``clips``: file, digest, licence
 and where it is found. ``goldens``: one entry a CSV, with digests of the CSV and of the packed file that holds it.
 """
 
@@ -178,10 +179,10 @@ def load(folder: Path = GOLDEN) -> Store:
     return store
 
 
-def problems(store: Store, tested: set[str]) -> list[str]:
+def problems(store: Store) -> list[str]:
     """Everything that is wrong with the goldens, one sentence each; empty if they are as the manifest says.
 
-    ``tested``: configurations that the harness can run. A golden of another one has no test and is a problem.
+    A golden whose configuration the harness cannot run (no ``settings``) has no test, which is a problem too.
     """
     found = [] if store.goldens else ["the manifest lists no golden"]
     for golden in store.goldens:
@@ -192,8 +193,9 @@ def problems(store: Store, tested: set[str]) -> list[str]:
             continue
         if settings["program"] not in store.programs:
             found.append(f"{where}: the program {settings['program']!r} that made it is not in the manifest")
-        if (settings.get("repeats") or golden.configuration) not in tested:
-            found.append(f"{where}: no test uses it, the harness does not run configuration {golden.configuration!r}")
+        repeated = store.configurations.get(settings.get("repeats") or golden.configuration, {})
+        if "settings" not in repeated:
+            found.append(f"{where}: no test uses it, its configuration has no settings to run pyfaceau with")
         if golden.clip not in store.clips:
             found.append(f"{where}: its clip is not in the manifest")
         try:
@@ -205,9 +207,11 @@ def problems(store: Store, tested: set[str]) -> list[str]:
             found.append(f"{where}: {len(table.values)} rows, the manifest says {golden.rows}")
     listed = {golden.file for golden in store.goldens}
     for name in store.configurations:
-        for path in sorted((store.folder / name).glob("*.csv*")):
-            if f"{name}/{path.name}" not in listed:
-                found.append(f"{path}: not in the manifest; add it with `golden add` or remove it")
+        found += [
+            f"{path}: not in the manifest; add it with `golden add` or remove it"
+            for path in sorted((store.folder / name).glob("*.csv*"))
+            if f"{name}/{path.name}" not in listed
+        ]
     return found
 
 

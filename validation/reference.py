@@ -86,7 +86,7 @@ def parse_csv(data: bytes, name: str) -> Table:
     except UnicodeDecodeError as error:
         raise HarnessError(f"{name}: not a text file (byte {error.start}); name an OpenFace CSV") from error
     if not text.strip():
-        raise HarnessError(f"{name}: the file is empty; the program that wrote it did not get as far as its first frame")
+        raise HarnessError(f"{name}: the file is empty; its program did not get as far as the first frame")
     lines = text.replace("\r\n", "\n").split("\n")
     columns = tuple(part.strip() for part in lines[0].split(","))
     _check_header(columns, name)
@@ -111,7 +111,7 @@ def _check_header(columns: tuple[str, ...], name: str) -> None:
         raise HarnessError(f"{name}: written by OpenFace's image mode, which has no frames; compare CSVs of videos")
     missing = [c for c in _REQUIRED if c not in columns]
     if missing:
-        raise HarnessError(f"{name}: no column {missing[0]!r} in the first line; this is not an OpenFace CSV of a video")
+        raise HarnessError(f"{name}: no column {missing[0]!r} in the first line: not an OpenFace CSV of a video")
 
 
 def _without_cut_line(
