@@ -180,3 +180,26 @@ def rlms(
         likelihood += math.log(np.float64(likelihoods[i]) + 1e-8)
         count += 1
     return np.float32(likelihood / count) if count > 0 else zero
+
+
+@kernel
+def solve_scale(
+    mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
+    reg, sigma, iterations, last, g, p, likelihoods,
+):  # fmt: skip
+    """The rigid and then the non-rigid solve of one scale on the same responses (part 2, section 8).
+
+    Likelihoods are taken on the last scale, and already here when the rigid solve leaves a face so
+    small (scale < 0.30) that the fit may be given up. Returns whether, and the mean log likelihood.
+    """
+    none = likelihoods[:0]
+    rlms(
+        mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
+        reg, sigma, iterations, True, g, p, none,
+    )  # fmt: skip
+    wanted = last or g[0] < np.float32(0.30)
+    likelihood = rlms(
+        mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
+        reg, sigma, iterations, False, g, p, likelihoods if wanted else none,
+    )  # fmt: skip
+    return wanted, likelihood

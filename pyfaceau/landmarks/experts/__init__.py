@@ -1,0 +1,25 @@
+"""Patch experts: from the grey area around a landmark to a map of how well each position fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pyfaceau.landmarks.experts.ccnf import CCNFExperts
+from pyfaceau.weights.models import CCNFPatches, LandmarkModel
+
+
+class Experts(Protocol):
+    """The experts of one scale. ``confidence`` [nv, n] weighs landmarks where that is asked for."""
+
+    confidence: np.ndarray
+
+    def respond(self, areas: np.ndarray, view: int, responses: np.ndarray) -> None:
+        """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10], which may be overwritten."""
+
+
+def prepare_experts(model: LandmarkModel) -> Sequence[Experts]:
+    """The model's patch experts, coarse to fine, laid out for their kernels."""
+    return [CCNFExperts(patches) for patches in model.patches if isinstance(patches, CCNFPatches)]

@@ -1,0 +1,195 @@
+"""Fitting one landmark model to one picture: the scale loop, the part models, the refit.
+
+OpenFace 2.2 specification, part 2, sections 2, 8 and 10.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyfaceau.landmarks.areas import cut_areas
+from pyfaceau.landmarks.experts import Experts, prepare_experts
+from pyfaceau.landmarks.pdm import fit_points_kernel, shape_2d
+from pyfaceau.landmarks.rlms import kernel_table, solve_scale
+from pyfaceau.weights.models import LandmarkModel, Part
+
+_SMALLEST_SCALE = 0.25  # px per mm below which a fit is given up
+_PART_SCALE = 0.9  # parts are fitted where the face is larger than this share of their own scale
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a model is fitted (part 2, section 2).
+
+    ``windows`` are response sizes per scale, 0 skips a scale; ``reg`` weighs the shape prior; ``sigma`` is
+    the mean-shift kernel's width in response pixels; ``weight_factor`` > 0 weighs landmarks by their experts'
+    confidence; ``per_scale`` adapts the three to each scale.
+    """
+
+    windows: tuple[int, ...] = (11, 9, 7, 5)
+    reg: float = 25.0
+    sigma: float = 1.5
+    weight_factor: float = 0.0
+    iterations: int = 5
+    per_scale: bool = True
+
+    def at_scale(self, scale: float) -> tuple[np.float32, np.float32, float]:
+        """``reg``, ``sigma`` and ``weight_factor`` for patch experts of ``scale`` px per mm."""
+        if not self.per_scale:
+            return np.float32(self.reg), np.float32(self.sigma), self.weight_factor
+        octaves = math.log2(scale / 0.25)
+        reg = self.reg - 15.0 * octaves
+        factor = self.weight_factor + 2.0 * self.weight_factor * octaves
+        return np.float32(reg if reg > 0 else 0.001), np.float32(self.sigma + 0.25 * octaves), factor
+
+
+_EYE = FitSettings(windows=(3, 5, 9), reg=0.5, sigma=1.0, per_scale=False)
+_INNER = FitSettings(windows=(9,), reg=2.5, sigma=1.75, weight_factor=2.5, per_scale=False)
+#: Part models by name (part 1, section 1): not affected by any setting of the main model.
+PART_SETTINGS = {"left_eye_28": _EYE, "right_eye_28": _EYE, "inner": _INNER}
+
+
+class Fitter:
+    """A landmark model laid out for the kernels, with work space for one thread."""
+
+    def __init__(self, model: LandmarkModel) -> None:
+        self.pdm = model.pdm
+        self.patches = model.patches
+        self.experts: Sequence[Experts] = prepare_experts(model)
+        self.prior = np.float32(1) / model.pdm.eigenvalues
+        n = model.pdm.n
+        self.base = np.zeros(2 * n, np.float32)
+        self.forward, self.backward = np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)
+        self.likelihoods = np.zeros(n, np.float32)
+        self.likelihood = np.float32(-10)
+        self.view = 0
+        self._work: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._weights: dict[tuple[int, int, float], np.ndarray] = {}
+
+    def fit(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
+        """Fit to ``gray`` [H, W] uint8 from ``g`` [6] and ``p`` [m], which are updated in place.
+
+        ``likelihood``, ``likelihoods`` and ``view`` describe the fit afterwards. Returns False where the face
+        became too small and the rest was given up.
+        """
+        windows = settings.windows
+        for k, (patches, experts) in enumerate(zip(self.patches, self.experts, strict=True)):
+            window = windows[k] if k < len(windows) else 0
+            if window == 0:
+                continue
+            areas, responses = self._buffers(window)
+            pdm = self.pdm
+            self.view = cut_areas(
+                gray, pdm.mean, pdm.modes_t, patches.centers, patches.visible, patches.scale, g, p,
+                self.base, self.forward, self.backward, areas,
+            )  # fmt: skip
+            experts.respond(areas, self.view, responses)
+            reg, sigma, factor = settings.at_scale(self.patches[min(k, 2)].scale)
+            last = k + 1 == len(self.patches) or k + 1 >= len(windows) or windows[k + 1] == 0
+            wanted, likelihood = solve_scale(
+                pdm.mean, pdm.modes, pdm.modes_t, pdm.eigenvalues, responses, patches.visible[self.view],
+                self._landmark_weights(k, factor), kernel_table(window, float(sigma)),
+                self.base, self.forward, self.backward, reg, sigma, settings.iterations, last, g, p, self.likelihoods,
+            )  # fmt: skip
+            if wanted:
+                self.likelihood = np.float32(likelihood)
+            if g[0] < _SMALLEST_SCALE:
+                return False
+        return True
+
+    def from_points(self, landmarks: np.ndarray, g: np.ndarray, p: np.ndarray) -> None:
+        """Set ``g`` and ``p`` to the model's fit to 2-D landmarks [2n]; x = 0 marks a missing one."""
+        pdm = self.pdm
+        fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, self.prior, landmarks, g, p, np.empty(0))
+
+    def _buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        if window not in self._work:
+            n, side = self.pdm.n, window + 10
+            self._work[window] = np.zeros((n, side, side), np.float32), np.zeros((n, window, window), np.float32)
+        return self._work[window]
+
+    def _landmark_weights(self, k: int, factor: float) -> np.ndarray:
+        """Diagonal landmark weights of scale ``k`` at the current view; empty for all ones."""
+        if factor <= 0:
+            return np.empty(0, np.float32)
+        key = (k, self.view, factor)
+        if key not in self._weights:
+            confidence = np.where(self.patches[k].visible[self.view], self.experts[k].confidence[self.view], 0)
+            self._weights[key] = (np.float32(factor) * confidence).astype(np.float32)
+        return self._weights[key]
+
+
+@dataclass
+class PartState:
+    """What the last fit of a part left: the pipeline reports it even for frames without a fit."""
+
+    g: np.ndarray  # f32 (6,)
+    p: np.ndarray  # f32 (m,)
+    landmarks: np.ndarray  # f32 (2n,), pixels
+
+    def copy(self) -> PartState:
+        """An independent copy."""
+        return PartState(self.g.copy(), self.p.copy(), self.landmarks.copy())
+
+
+class PartFitter:
+    """A part of the face: found from the main model's landmarks, refined, and written back."""
+
+    def __init__(self, part: Part) -> None:
+        self.name = part.name
+        self.fitter = Fitter(part.model)
+        n = part.model.pdm.n
+        self.pdm = part.model.pdm
+        self._smallest_face = _PART_SCALE * part.model.patches[0].scale
+        main, own = part.pairs[:, 0].astype(np.intp), part.pairs[:, 1].astype(np.intp)
+        main_points = part.pairs[:, 0].max() + 1 if len(part.pairs) else 0
+        self._main, self._own, self._n, self._main_points = main, own, n, main_points
+        self.settings = PART_SETTINGS.get(part.name, FitSettings())
+        self.state = PartState(
+            np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
+        )
+
+    def refine(self, gray: np.ndarray, landmarks: np.ndarray, main_scale: float) -> bool:
+        """Fit the part inside the main model's ``landmarks`` [2N]; True where the picture was looked at."""
+        total = landmarks.shape[0] // 2
+        given = np.zeros(2 * self._n, np.float32)
+        given[self._own], given[self._n + self._own] = landmarks[self._main], landmarks[total + self._main]
+        state = self.state
+        self.fitter.from_points(given, state.g, state.p)
+        fitted = main_scale > self._smallest_face
+        if fitted:
+            self.fitter.fit(gray, state.g, state.p, self.settings)
+        state.landmarks = shape_2d(self.pdm, state.g, state.p)
+        return fitted
+
+    def write_back(self, landmarks: np.ndarray) -> None:
+        """Copy the part's mapped points into the main model's ``landmarks`` [2N]."""
+        total = landmarks.shape[0] // 2
+        own = self.state.landmarks
+        landmarks[self._main], landmarks[total + self._main] = own[self._own], own[self._n + self._own]
+
+
+def refine_parts(
+    gray: np.ndarray, main: Fitter, parts: Sequence[PartFitter], g: np.ndarray, p: np.ndarray
+) -> np.ndarray:
+    """Second half of a fit: parts, write-back, refit of the main model (part 2, section 10).
+
+    ``g`` and ``p`` of the main model are updated in place where a part was fitted.
+
+    Returns
+    -------
+    np.ndarray [shape=(2N,), dtype=float32]
+        The main model's landmarks: always a shape of its PDM.
+    """
+    landmarks = shape_2d(main.pdm, g, p)
+    scale = float(g[0])
+    if any([part.refine(gray, landmarks, scale) for part in parts]):  # all parts, not until the first
+        for part in parts:
+            part.write_back(landmarks)
+        main.from_points(landmarks, g, p)
+        landmarks = shape_2d(main.pdm, g, p)
+    return landmarks
