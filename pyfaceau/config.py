@@ -123,6 +123,11 @@ class Config:
         return None if self.landmarks == "auto" else LANDMARK_MODELS.get(self.landmarks, self.landmarks)
 
     @property
+    def output_scale(self) -> float:
+        """Pixels per mm of a written aligned face."""
+        return self.aligned_size * 0.7 / 112 if self.aligned_scale is None else self.aligned_scale
+
+    @property
     def needs_analysis(self) -> bool:
         """Whether anything that is wanted needs the aligned face (part 3 §0, step 4)."""
         return "aus" in self.columns or self.hog or self.aligned

@@ -71,7 +71,7 @@ class Outputs:
             if aligned is not None:
                 self._aligned = AlignedWriter(aligned, config.aligned_format, config.aligned_failed)
                 opened.callback(self._aligned.discard)
-            self._discard = opened.pop_all()
+            self._unfinished = opened.pop_all()
 
     def write(self, face: Face, bgr: NDArray[np.uint8]) -> None:
         """Record one frame: its face and its BGR picture (height, width, 3)."""
@@ -93,7 +93,11 @@ class Outputs:
             writer.publish()
         self._details.write(self._details_path)
         self._csv.publish()
-        self._discard.pop_all()
+        self._unfinished.pop_all()
+
+    def discard(self) -> None:
+        """Remove what was written; nothing after `finish`."""
+        self._unfinished.close()
 
     def __enter__(self) -> Outputs:
         return self
@@ -101,4 +105,4 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._discard.close()
+        self.discard()
