@@ -11,6 +11,8 @@ from pyfaceau.errors import ModelError
 from pyfaceau.weights import fetch, install, registry
 from pyfaceau.weights.source import (
     DEMO,
+    DYNAMIC_LIST,
+    STATIC_LIST,
     ModelSource,
     choose_landmark_model,
     demo_source,
@@ -94,8 +96,8 @@ def _list(args: argparse.Namespace) -> int:
         state = "complete" if not missing else f"lacks {', '.join(path.name for path in missing)}"
         print(f"  {name}: {state}")
     print(f"landmark model used by default: {choose_landmark_model(source)}")
-    for kind in ("dynamic", "static"):
-        present = (source.action_units / f"main_{kind}_svms.txt").is_file()
+    for kind, name in (("dynamic", DYNAMIC_LIST), ("static", STATIC_LIST)):
+        present = (source.action_units / name).is_file()
         print(f"action units, {kind}: {'found' if present else 'missing'}")
     try:
         print(f"also: --models {DEMO} ({demo_source().origin}): {demo_source().path}")

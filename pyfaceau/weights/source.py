@@ -12,6 +12,7 @@ from pyfaceau.weights import lists
 
 MODELS_VARIABLE = "PYFACEAU_MODELS"
 DEMO = "demo"
+DYNAMIC_LIST, STATIC_LIST = "main_dynamic_svms.txt", "main_static_svms.txt"
 # Landmark models and action unit predictors, relative to the folder that is named: a models folder or an
 # installed OpenFace; OpenFace's repository, built or not.
 _LAYOUTS = (
@@ -83,7 +84,7 @@ def find_models(models: str | Path | None = None) -> ModelSource:
     places = {models_cache(): "user cache", beside: "beside the checkout"}
     for place, origin in places.items():
         source = ModelSource(place, origin)
-        if any(not missing for missing in landmark_models(source).values()):
+        if is_usable(source):
             return source
     raise ModelError(
         f"no OpenFace weights found in {' or '.join(str(place) for place in places)}; run `pyfaceau models fetch`, "
@@ -107,6 +108,18 @@ def _named(models: str | Path, origin: str) -> ModelSource:
             "'AU_predictors', or run `pyfaceau models fetch`"
         )
     return ModelSource(path, origin)
+
+
+def is_usable(source: ModelSource) -> bool:
+    """Whether a source holds a whole landmark model, the face detector and the action unit predictors."""
+    if all(landmark_models(source).values()):  # also where there is no landmark model
+        return False
+    detector = source.landmarks / "mtcnn_detector" / "MTCNN_detector.txt"
+    try:
+        files = [*lists.read_mtcnn_list(detector).values(), *lists.au_files(source.action_units / DYNAMIC_LIST)]
+    except ModelError:
+        return False
+    return all(path.is_file() for path in files)
 
 
 def landmark_models(source: ModelSource) -> dict[str, list[Path]]:

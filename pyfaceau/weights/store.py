@@ -23,7 +23,7 @@ from pyfaceau.weights.parsed import cached_model
 from pyfaceau.weights.patches import read_ccnf, read_cen, read_svr
 from pyfaceau.weights.pdm import read_early_termination, read_pdm, read_triangles, read_triangulations
 from pyfaceau.weights.predictors import read_predictors
-from pyfaceau.weights.source import ModelSource, find_models
+from pyfaceau.weights.source import DYNAMIC_LIST, STATIC_LIST, ModelSource, find_models
 
 __all__ = ["ModelSource", "find_models", "load_au_predictors", "load_landmark_model", "load_mtcnn"]
 HOG_FEATURES = 12 * 12 * 31  # fixed in OpenFace, not in its files (part 1 §0)
@@ -132,7 +132,7 @@ def read_mtcnn(nets: dict[str, Path]) -> MTCNNWeights:
 
 def load_au_predictors(source: ModelSource | Path | str, static: bool = False) -> AUPredictors:
     """Load the action unit predictors for videos (``static=False``) or for single images."""
-    main = _source(source).action_units / ("main_static_svms.txt" if static else "main_dynamic_svms.txt")
+    main = _source(source).action_units / (STATIC_LIST if static else DYNAMIC_LIST)
     return cached_model("action units", main, lists.au_files(main), lambda: read_action_units(main))
 
 
