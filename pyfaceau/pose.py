@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import axis_angle_to_matrix
+from pyfaceau._pnp import solve_pnp
 from pyfaceau.landmarks.pdm import euler_angles, rotation, shape_3d_kernel
 from pyfaceau.weights.models import PDM
 
@@ -29,32 +30,45 @@ def head_pose(
 
     Returns
     -------
-    f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad). Zeros when the scale in `g` is 0 or no pose is found.
+    f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad). Zeros when the scale in `g` is 0 or nothing determines a pose.
     """
-    import cv2
-
     pose = np.zeros(6, np.float32)
     scale = np.float32(g[0])
     if scale == 0:
         return pose
     fx, fy, cx, cy = np.asarray(camera, np.float32)
     z = fx / scale
-    start = np.array([(g[4] - cx) / fx * z, (g[5] - cy) / fy * z, z], np.float64)
-    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
-    points = np.ascontiguousarray(shape.reshape(3, -1).T)
-    seen = np.ascontiguousarray(landmarks.reshape(2, -1).T)
     # The reference starts from the Euler angles taken as a rotation vector.
-    turn = np.array(g[1:4], np.float64)
-    try:
-        found, turn, shift = cv2.solvePnP(
-            points, seen, matrix, None, turn, start, useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE
-        )
-    except cv2.error:  # a degenerate shape, or values that are not finite
-        return pose
-    if found:
-        pose[:3] = shift.ravel()
-        _euler_of_axis_angle(turn.ravel().astype(np.float32), pose[3:])
+    start = np.array([*g[1:4], (g[4] - cx) / fx * z, (g[5] - cy) / fy * z, z], np.float64)
+    points = np.ascontiguousarray(shape, np.float32)
+    seen = np.ascontiguousarray(landmarks, np.float32)
+    solution = start.copy()
+    if not solve_pnp(points, seen, float(fx), float(fy), float(cx), float(cy), solution):
+        solution = _solve_pnp_degenerate(points, seen, camera, start)
+    pose[:3] = solution[3:]
+    _euler_of_axis_angle(solution[:3].astype(np.float32), pose[3:])
     return pose
+
+
+def _solve_pnp_degenerate(
+    shape: NDArray[np.float32], landmarks: NDArray[np.float32], camera: NDArray[np.float32], start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The same by OpenCV, whose pseudo-inverse copes with points that do not determine a pose; zeros if nothing does.
+
+    Such are the landmarks before the first detection, all in one place.
+    """
+    import cv2
+
+    fx, fy, cx, cy = camera
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+    try:
+        _, turn, shift = cv2.solvePnP(
+            np.ascontiguousarray(shape.reshape(3, -1).T), np.ascontiguousarray(landmarks.reshape(2, -1).T), matrix,
+            None, start[:3].copy(), start[3:].copy(), useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE,
+        )  # fmt: skip
+    except cv2.error:  # fewer than four points, or values that are not finite
+        return np.zeros(6)
+    return np.concatenate([turn.ravel(), shift.ravel()])
 
 
 def landmarks_3d(
