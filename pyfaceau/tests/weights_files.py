@@ -64,22 +64,17 @@ def ccnf(rng: np.random.Generator, scale: float = 0.5, windows: tuple[int, ...] 
     return data
 
 
-def cen(rng: np.random.Generator, scale: float = 0.5, dtype: str = "f4", views: int = VIEWS, widths: int = 2) -> bytes:
-    """CEN patch experts 122 -> widths -> 1. Landmark 1 is the mirror of 0 and empty, the last view that of the first."""
+def cen(rng: np.random.Generator, scale: float = 0.5, dtype: str = "f4", views: int = VIEWS, width: int = 2) -> bytes:
+    """CEN patch experts 122 -> width -> 1. Landmark 1 is supplied by its mirror 0, in the mirrored view."""
     visible = np.ones((views, N), np.int32)
     data = head(scale, visible) + matrix(np.array([1, 0, 2, 3, 4]), "i4") + matrix(np.arange(views)[::-1], "i4")
-    for view in range(views):
-        for landmark in range(N):
-            filled = view < max(views - 1, 1) and landmark != 1
-            if view and not filled:
-                filled = view == views - 1 and landmark != 1
-            data += struct.pack("<iiii", 6, 11, 11, 2 if filled else 0)
-            if filled:
-                data += (
-                    struct.pack("<i", 2) + matrix(rng.random(widths), dtype) + matrix(rng.random((widths, 122)), dtype)
-                )
-                data += struct.pack("<i", 0) + matrix(rng.random(1), dtype) + matrix(rng.random((1, widths)), dtype)
-            data += struct.pack("<d", rng.random())
+    for _, landmark in np.ndindex(visible.shape):
+        filled = landmark != 1
+        data += struct.pack("<iiii", 6, 11, 11, 2 if filled else 0)
+        if filled:
+            data += struct.pack("<i", 2) + matrix(rng.random(width), dtype) + matrix(rng.random((width, 122)), dtype)
+            data += struct.pack("<i", 0) + matrix(rng.random(1), dtype) + matrix(rng.random((1, width)), dtype)
+        data += struct.pack("<d", rng.random())
     return data
 
 
@@ -145,13 +140,15 @@ def write_pack(folder: Path, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     triangles = text_matrix(np.array([[0, 1, 2], [1, 2, 3]]), "i4")
     files: dict[str, bytes | str] = {
-        "model/main_clnf_general.txt": "LandmarkDetector clnf.txt\r\n\nLandmarkDetector_part eye/main_eye.txt left 0 1 2 3\n"
-        "FaceDetConversion nothing.txt\nDetectionValidator validator.txt",
+        "model/main_clnf_general.txt": "LandmarkDetector clnf.txt\r\n\n"
+        "LandmarkDetector_part eye/main_eye.txt left 0 1 2 3\nFaceDetConversion nothing.txt\n"
+        "DetectionValidator validator.txt",
         "model/main_clm_general.txt": "LandmarkDetector clm.txt\n",
         "model/main_ceclm_general.txt": "LandmarkDetector cen.txt\nDetectionValidator validator.txt\n",
         "model/clnf.txt": "PDM pdm.txt\nTriangulations tris.txt\nPatchesCCNF ccnf_a.txt\nPatchesCCNF ccnf_b.txt",
         "model/clm.txt": "PDM pdm.txt\nPatchesIntensity svr.txt\n",
-        "model/cen.txt": "PDM pdm.txt\nPatchesCEN cen_patches_a.dat\nPatchesCEN cen_patches_b.dat\nEarlyTermination early.txt",
+        "model/cen.txt": "PDM pdm.txt\nPatchesCEN cen_patches_a.dat\nPatchesCEN cen_patches_b.dat\n"
+        "EarlyTermination early.txt",
         "model/early.txt": " ".join(str(v) for v in range(3 * VIEWS)) + " \n",
         "model/eye/main_eye.txt": "LandmarkDetector eye.txt",
         "model/eye/eye.txt": "PDM pdm_eye.txt\nPatchesCCNF ccnf_eye.txt",
@@ -171,7 +168,8 @@ def write_pack(folder: Path, seed: int = 0) -> Path:
         "AU_predictors/tris.txt": triangles,
         "AU_predictors/main_dynamic_svms.txt": "AUPredictor dynamic.txt\nPDM pdm.txt\nTriangulation tris.txt",
         "AU_predictors/main_static_svms.txt": "AUPredictor static.txt\nPDM pdm.txt\nTriangulation tris.txt\r\n",
-        "AU_predictors/dynamic.txt": "svm/AU_2_dyn.dat AU02\nsvm/AU_1.dat AU01,AU45\nsvr/AU_2_dyn.dat AU02\nsvr/AU_1.dat AU01\n\n",
+        "AU_predictors/dynamic.txt": "svm/AU_2_dyn.dat AU02\nsvm/AU_1.dat AU01,AU45\n"
+        "svr/AU_2_dyn.dat AU02\nsvr/AU_1.dat AU01\n\n",
         "AU_predictors/static.txt": "svm/AU_1.dat AU01\nsvr/AU_1.dat AU01",
         **{f"AU_predictors/{name}.dat": predictor(rng, kind) for name, kind in PREDICTORS.items()},
     }
