@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,19 @@ class Runner:
     def weights(self) -> Path:
         """The folder that the weights were read from."""
         return Path(self._pipeline.source.path)
+
+    def warm_up(self, video: Path, frames: int = 12) -> float:
+        """Take a few frames through every stage, so that later times hold no compilation; returns its seconds."""
+        with _as_harness_error():
+            from pyfaceau.video import open_source
+
+            start = time.perf_counter()
+            with open_source(video, self.config) as source:
+                tracking = self._pipeline.track(islice(source, frames))
+                for _ in tracking:
+                    pass
+                tracking.final_action_units()
+            return time.perf_counter() - start
 
     def run(self, video: Path, csv: Path) -> Timing:
         """Write the CSV of one video, as ``pyfaceau extract`` does; ``HarnessError`` if it says it cannot."""

@@ -4,7 +4,7 @@ The C++ program's times in ``golden/speed.json`` were taken in turns with exactl
 the time of one pass compares between machines and hours. The mix resembles the program's: float32 template matching,
 bilinear warps, small float32 matrix products and exponentials, in OpenCV and BLAS with one thread.
 
-BLAS reads its number of threads when it is loaded, so the timing runs in a process of its own: ``measure``.
+BLAS reads its number of threads when it is loaded, so the timing runs in a process of its own: ``Calibrator``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from validation.errors import HarnessError
@@ -22,6 +23,7 @@ from validation.errors import HarnessError
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
+@cache
 def workload() -> Callable[[], None]:
     """One pass: about 160 ms on a server core of 2025. The inputs come from a fixed seed."""
     import cv2
@@ -48,15 +50,15 @@ def workload() -> Callable[[], None]:
     return one_pass
 
 
-def time_passes(passes: int = 15) -> float:
-    """Median time of one pass in milliseconds after two warm-up passes; OpenCV with one thread meanwhile."""
+def time_passes(passes: int = 15, warm_up: int = 2) -> float:
+    """Median time of one pass in milliseconds after some warm-up passes; OpenCV with one thread meanwhile."""
     import cv2
 
     one_pass = workload()
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        for _ in range(2):
+        for _ in range(warm_up):
             one_pass()
         times = []
         for _ in range(passes):
@@ -68,16 +70,47 @@ def time_passes(passes: int = 15) -> float:
     return statistics.median(times)
 
 
-def measure(passes: int = 15) -> float:
-    """As ``time_passes`` in a fresh process whose BLAS has one thread, ms."""
-    root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "validation.calibration", str(passes)]
-    done = subprocess.run(command, cwd=root, env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True)
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise HarnessError(f"the calibration workload does not run: {last[0]}")
-    return float(done.stdout)
+class Calibrator:
+    """The workload in a process of its own, whose BLAS has one thread, started once and asked as often as needed.
+
+    A context manager; ``HarnessError`` if the process does not answer.
+    """
+
+    def __init__(self) -> None:
+        root = Path(__file__).resolve().parents[1]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "validation.calibration", "--serve"],
+            cwd=root,
+            env={**os.environ, **_ONE_THREAD},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Calibrator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def measure(self, passes: int = 5) -> float:
+        """Median time of one pass right now, ms."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(f"{passes}\n")
+            self._process.stdin.flush()
+            return float(self._process.stdout.readline())
+        except (OSError, ValueError) as error:
+            raise HarnessError("the calibration workload does not run; is opencv-python-headless installed?") from error
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        print(f"{time_passes(int(line), warm_up=1):.4f}", flush=True)
 
 
 if __name__ == "__main__":
-    print(f"{time_passes(int(sys.argv[1]) if len(sys.argv) > 1 else 15):.3f}")
+    if sys.argv[1:] == ["--serve"]:
+        _serve()
+    else:
+        print(f"{time_passes(int(sys.argv[1]) if len(sys.argv) > 1 else 15):.3f}")

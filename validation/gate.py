@@ -5,7 +5,7 @@ A gate names a ``figure``, the clips it is ``over`` ("each", or the "mean" or "m
 ``or_floor_times`` widens the bound of a clip to that multiple of the clip's own noise floor.
 A bound that is broken is INCONCLUSIVE rather than FAIL where the data cannot tell: pixels that differ from the
 reference's, too few frames, a reference that does not agree with itself that well, or (``machine = "same"``) another
-machine than the baseline's.
+machine than the baseline's. A bound over clips is not asked of a run of fewer than ``min_clips`` of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from validation.verdict import ERROR, FAIL, INCONCLUSIVE, PASS, Result
 
 _KEYS = {
     "name", "figure", "over", "clips", "names", "configurations", "at_most", "at_least",
-    "or_floor_times", "min_frames", "machine", "why",
+    "or_floor_times", "min_frames", "min_clips", "machine", "why",
 }  # fmt: skip
 DEFAULT_MIN_FRAMES = 20
 
@@ -41,6 +41,7 @@ class Gate:
     names: tuple[str, ...] = ("*",)
     configurations: tuple[str, ...] = ("*",)
     min_frames: int = DEFAULT_MIN_FRAMES
+    min_clips: int = 1
     machine: str = "any"
     why: str = ""
 
@@ -98,7 +99,7 @@ def judge(record: dict[str, Any], gates: list[Gate], same_machine: bool | None =
         chosen = [clip for clip in usable if gate.applies(record["configuration"], clip)]
         if gate.over == "each":
             results += [_each(gate, clip, same_machine) for clip in chosen]
-        elif chosen:
+        elif len(chosen) >= gate.min_clips:
             results.append(_over(gate, chosen, same_machine))
     return results
 
@@ -154,7 +155,7 @@ def _over(gate: Gate, clips: list[dict[str, Any]], same_machine: bool | None) ->
         text += f" (the reference against itself: {_number(floor)})"
     if gate.holds(value, bound):
         return _result(gate, PASS, text, None, value, bound)
-    if excuse := _excuse(gate, clips, floor, bound, same_machine):
+    if excuse := _excuse(gate, clips, None, bound, same_machine):
         return _result(gate, INCONCLUSIVE, f"{text}; undecided, {excuse}", None, value, bound)
     worst = (max if gate.at_most is not None else min)(
         (clip for clip in clips if clip["figures"][gate.figure]["value"] is not None),

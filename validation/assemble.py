@@ -1,0 +1,146 @@
+"""Puts one clip's comparison, and the totals over clips, into the form of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean, median
+from typing import Any
+
+from validation.compare import Pair, counts_dict
+from validation.errors import Undefined
+from validation.figures import DEFINITIONS, Figure, evaluate
+from validation.floor import Floor, share
+from validation.inference import bootstrap, tost
+from validation.series import series, tracking_record, worst_frames
+
+EQUIVALENCE_MARGINS = {"intensity.bias": 0.05, "landmarks.drift": 0.05}
+"""Margins of the equivalence tests: a mean AU bias of 0.05 (of 5), a drift of 0.05 px in 100 frames."""
+
+NO_PIXELS: dict[str, Any] = {"verdict": "unknown", "frames": 0, "differing": 0, "first": None}
+
+
+def clip_record(
+    clip: str,
+    file: str,
+    pair: Pair | None,
+    floor: Floor | None = None,
+    *,
+    faces: str = "one",
+    cuts: bool = False,
+    sha256: str | None = None,
+    pixels: dict[str, Any] | None = None,
+    speed: dict[str, Any] | None = None,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """The record's entry of one clip; ``pair`` is ``None`` where an ``error`` says why there is none."""
+    evaluation = evaluate(pair) if pair else None
+    figures = dict(evaluation.figures) if evaluation else {}
+    worst = floor.worst if floor else {}
+    shares = {name: share(name, figures[name], worst.get(name)) for name in figures}
+    figures.update(speed_figures(speed))
+    return {
+        "clip": clip,
+        "file": file,
+        "sha256": sha256,
+        "faces": faces,
+        "cuts": cuts,
+        "error": error,
+        "pixels": pixels or NO_PIXELS,
+        "counts": counts_dict(pair.counts) if pair else None,
+        "figures": _json(figures),
+        "per_au": {au: _json(metrics) for au, metrics in evaluation.per_au.items()} if evaluation else {},
+        "floor": _floor_json(floor),
+        "shares": _json(shares),
+        "speed": speed,
+        "tracking": tracking_record(pair) if pair else None,
+        "series": series(pair) if pair else None,
+        "worst_frames": worst_frames(pair) if pair else [],
+    }
+
+
+def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
+    """The times of a clip as figures, so that gates and history can name them: speed.fps, speed.<stage>_ms, ..."""
+    if not speed:
+        return {}
+    n = speed["frames"]
+    names = ("fps", "first_ms", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "per_calibration", "unaccounted_share")
+    figures = {f"speed.{name}": Figure(speed[name], n) for name in names if speed.get(name) is not None}
+    for stage, times in speed["stages"].items():
+        figures[f"speed.{stage}_ms"] = Figure(times["mean"], n)
+    return figures
+
+
+def totals(clips: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Per figure over the clips with a face: mean with its interval, median, the same of the floor, the worst clip."""
+    chosen = [clip for clip in clips if not clip["error"] and clip["faces"] != "none"]
+    names = dict.fromkeys(name for clip in chosen for name in clip["figures"])
+    return {name: _total(name, chosen) for name in names}
+
+
+def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
+    pairs = [(clip["figures"][name]["value"], clip["clip"]) for clip in clips if name in clip["figures"]]
+    defined = [(value, clip) for value, clip in pairs if value is not None]
+    values = [value for value, _ in defined]
+    floors = _values(clip["floor"]["worst"].get(name) for clip in clips if clip["floor"])
+    sources = sorted({source for clip in clips if clip["floor"] for source in clip["floor"]["sources"]})
+    try:
+        interval = bootstrap(values)
+        low, high = interval.low, interval.high
+    except Undefined:
+        low = high = None
+    better = DEFINITIONS[name].better if name in DEFINITIONS else "lower"
+    key = {"higher": lambda p: -p[0], "lower": lambda p: p[0]}.get(better, lambda p: abs(p[0]))
+    worst = max(defined, key=key) if defined else (None, None)
+    return {
+        "n": len(values),
+        "mean": fmean(values) if values else None,
+        "median": median(values) if values else None,
+        "low": low,
+        "high": high,
+        "floor_mean": fmean(floors) if floors else None,
+        "floor_median": median(floors) if floors else None,
+        "floor_sources": {source: _source_median(clips, source, name) for source in sources},
+        "worst": worst[0],
+        "worst_clip": worst[1],
+    }
+
+
+def _source_median(clips: list[dict[str, Any]], source: str, name: str) -> float | None:
+    found = _values(
+        clip["floor"]["sources"][source].get(name) for clip in clips if clip["floor"] and source in clip["floor"]["sources"]
+    )
+    return median(found) if found else None
+
+
+def _values(figures: Iterable[dict[str, Any] | None]) -> list[float]:
+    return [figure["value"] for figure in figures if figure is not None and figure["value"] is not None]
+
+
+def equivalence(clips: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """TOST on per-clip means for ``EQUIVALENCE_MARGINS``, over the clips with one face."""
+    chosen = [clip for clip in clips if not clip["error"] and clip["faces"] == "one"]
+    found: list[dict[str, Any]] = []
+    for name, margin in EQUIVALENCE_MARGINS.items():
+        values = _values(clip["figures"].get(name) for clip in chosen)
+        try:
+            found.append({"figure": name, **tost(values, margin).to_json()})
+        except Undefined as reason:
+            found.append({"figure": name, "margin": margin, "p": None, "reason": str(reason)})
+    return found
+
+
+def _json(figures: dict[str, Figure]) -> dict[str, Any]:
+    return {name: figure.to_json() for name, figure in figures.items()}
+
+
+def _floor_json(floor: Floor | None) -> dict[str, Any] | None:
+    if floor is None:
+        return None
+    return {
+        "worst": _json(floor.worst),
+        "sources": {source: _json(evaluation.figures) for source, evaluation in floor.sources.items()},
+        "per_au": {
+            source: {au: _json(metrics) for au, metrics in evaluation.per_au.items()}
+            for source, evaluation in floor.sources.items()
+        },
+    }
