@@ -106,9 +106,8 @@ def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _source_median(clips: list[dict[str, Any]], source: str, name: str) -> float | None:
-    found = _values(
-        clip["floor"]["sources"][source].get(name) for clip in clips if clip["floor"] and source in clip["floor"]["sources"]
-    )
+    floors = [clip["floor"]["sources"] for clip in clips if clip["floor"]]
+    found = _values(sources[source].get(name) for sources in floors if source in sources)
     return median(found) if found else None
 
 

@@ -105,3 +105,8 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def in_github_actions() -> bool:
+    """Whether this runs in a GitHub Actions job, which understands annotations."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"

@@ -36,7 +36,7 @@ def clip_rows(clip: dict[str, Any]) -> list[str]:
     row = f"{clip['clip'][:37]:<38}{used:>7}" + _cells(clip["figures"])
     speed = clip["speed"]
     if speed:
-        row += f"{speed['fps']:>8.1f}  " + " ".join(f"{k} {v['mean']:.2f}" for k, v in speed["stages"].items())
+        row += f"{speed['fps']:>8.1f}  " + " ".join(f"{k} {v['mean']:.2f}" for k, v in speed["stages"].items() if "." not in k)
     lines = [row]
     if clip["floor"]:
         lines.append(f"{'    the reference against itself':<38}{'':>7}" + _cells(clip["floor"]["worst"]))
@@ -86,7 +86,8 @@ def total_rows(record: dict[str, Any]) -> list[str]:
         return rows
     n = max(total["n"] for total in totals.values())
     for label, key in (("median", "median"), ("mean", "mean"), ("  from (95 %)", "low"), ("  to", "high")):
-        rows.append(f"{f'{label} of {n} clips' if key in ('median', 'mean') else label:<45}" + _total_cells(totals, key))
+        title = f"{label} of {n} clips" if key in ("median", "mean") else label
+        rows.append(f"{title:<45}" + _total_cells(totals, key))
     sources = next(iter(totals.values()))["floor_sources"]
     for source in sources:
         cells = {name: {"value": total["floor_sources"].get(source)} for name, total in totals.items()}

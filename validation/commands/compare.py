@@ -30,7 +30,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     reference, other = read_csv(arguments.reference), read_csv(arguments.other)
     pair = join(reference, other)
-    repeated = floor(reference, {path.stem if len(arguments.floor) > 1 else "again": read_csv(path) for path in arguments.floor})
+    repetitions = {f"again {i}": read_csv(path) for i, path in enumerate(arguments.floor, start=1)}
+    repeated = floor(reference, repetitions)
     clip = assemble.clip_record(
         arguments.reference.stem, str(arguments.other.name), pair, repeated,
         faces="none" if not pair.counts.both_succeed and not reference.success.any() else "one",

@@ -1,0 +1,58 @@
+"""``python -m validation run``: pyfaceau against the goldens."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from validation import environment, goldens, history, record, terminal
+from validation import run as runs
+from validation.baseline import BASELINE, tripwires
+from validation.files import GOLDEN
+from validation.gate import judge, read_gates
+from validation.outputs import write_outputs
+from validation.verdict import overall
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--clips", default="*", metavar="GLOB", help="names of clips (default: all with a golden)")
+    parser.add_argument("--config", default="clnf", help="configuration of golden/manifest.json (default: clnf)")
+    parser.add_argument("--models", type=Path, help="folder of weights (default: where pyfaceau finds them)")
+    parser.add_argument("--videos", type=Path, help="folder of clips (default: ../shared/videos, then the download)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
+    parser.add_argument("--no-calibration", action="store_true", help="do not time the fixed workload beside each clip")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep pyfaceau's CSVs here")
+    parser.add_argument("--pictures", action="store_true", help="keep pictures of the worst frames beside the record")
+    parser.add_argument("-o", "--output", type=Path, help="the record (default: runs/<id>.json)")
+    parser.add_argument("--junit", type=Path, help="write the checks as JUnit XML")
+    parser.add_argument("--markdown", type=Path, help="write a summary for a pull request")
+    parser.add_argument("--annotations", action="store_true", help="print GitHub Actions annotations")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run, print row by row, judge, write the record; the exit code is the verdict's."""
+    store = goldens.load(arguments.golden)
+    gates = read_gates(store.folder / "gates.toml")
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+    pictures = None
+    if arguments.pictures:
+        pictures = (arguments.output or record.RUNS / "record.json").parent
+    options = runs.Options(
+        arguments.config, arguments.clips, arguments.models, arguments.videos, arguments.threads,
+        arguments.keep, pictures, not arguments.no_calibration,
+    )  # fmt: skip
+    print(terminal.clip_header(True))
+    result = runs.run(store, options, lambda clip: print("\n".join(terminal.clip_rows(clip)), flush=True))
+    wires, same_machine = tripwires(result, store.folder / BASELINE)
+    checks = [*judge(result, gates, same_machine), *wires]
+    result["gates"] = [check.to_json() for check in checks]
+    result["verdict"] = overall(checks)
+    print("\n".join(["", *terminal.total_rows(result), terminal.LEGEND, "", *terminal.verdict_rows(result)]))
+    path = record.save(result, arguments.output)
+    history.append(result, path)
+    print(f"record: {path}")
+    write_outputs(result, arguments.junit, arguments.markdown, arguments.annotations or environment.in_github_actions())
+    return int(result["verdict"]["exit_code"])

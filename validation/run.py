@@ -1,0 +1,213 @@
+"""Runs pyfaceau on every clip that has a golden, and makes the record of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from validation import assemble, environment, record
+from validation.adapter import Runner, Timing, decoded_digests, pictures
+from validation.calibration import Calibrator
+from validation.clips import folders, locate, require_same
+from validation.compare import join
+from validation.errors import HarnessError
+from validation.files import read_json, sha256_file
+from validation.floor import floor
+from validation.goldens import Clip, Golden, Store
+from validation.metrics import speed as speed_metrics
+from validation.reference import read_csv
+
+STEADY = 0.15
+"""The calibration workload may change by this share beside a clip before its times are called unsteady."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for."""
+
+    configuration: str = "clnf"
+    clips: str = "*"
+    models: Path | None = None
+    videos: Path | None = None
+    threads: int = 2
+    keep: Path | None = None
+    """folder for pyfaceau's CSVs"""
+    pictures: Path | None = None
+    """folder for the worst frames' pictures"""
+    calibrate: bool = True
+
+
+def run(store: Store, options: Options, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The record of a run, without its verdict; ``report`` is called with each clip's entry as it is done."""
+    started = time.perf_counter()
+    goldens = store.find(options.configuration, options.clips)
+    if not goldens:
+        raise HarnessError(f"no golden of configuration {options.configuration!r} has a clip {options.clips!r}")
+    settings = dict(store.configurations[options.configuration].get("settings") or {})
+    if not settings:
+        raise HarnessError(f"configuration {options.configuration!r} only repeats another one; run that one")
+    models = options.models
+    if models is None and "models" in settings:
+        models = store.folder / settings["models"]
+    settings.pop("models", None)
+    runner = Runner(settings, models, options.threads)
+    reference_speed = _reference_speed(store, options.configuration)
+    digests = read_json(store.folder / "frame-crc32.json", "the digests of the reference's decoded frames")
+    clips: list[dict[str, Any]] = []
+    with (Calibrator() if options.calibrate else nullcontext()) as calibrator, tempfile.TemporaryDirectory() as scratch:
+        places = folders(options.videos)
+        session = _Session(store, options, runner, digests, reference_speed, calibrator, Path(scratch))
+        for golden in goldens:
+            entry = session.clip(golden, locate(store, store.clips[golden.clip], places))
+            clips.append(entry)
+            report(entry)
+    return record.new(
+        "run",
+        environment.fingerprint(runner.weights),
+        configuration=options.configuration,
+        threads=options.threads,
+        clips=clips,
+        totals=assemble.totals(clips),
+        equivalence=assemble.equivalence(clips),
+        speed={
+            "load_ms": runner.load_ms,
+            "warm_up_s": session.warm_up_s,
+            "peak_mb": environment.peak_memory_mb(),
+            "configuration": options.configuration,
+        },
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Session:
+    """What all clips of a run share."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: Options,
+        runner: Runner,
+        digests: dict[str, str],
+        reference_speed: dict[str, Any],
+        calibrator: Calibrator | None,
+        scratch: Path,
+    ) -> None:
+        self.store, self.options, self.runner, self.digests = store, options, runner, digests
+        self.reference_speed, self.calibrator, self.scratch = reference_speed, calibrator, scratch
+        self.warm_up_s: float | None = None
+
+    def clip(self, golden: Golden, video: Path | None) -> dict[str, Any]:
+        """One clip's entry of the record; what goes wrong with the clip becomes its ``error``."""
+        clip = self.store.clips[golden.clip]
+        try:
+            if video is None:
+                raise HarnessError(f"{clip.file} is in no folder of clips; run `python -m validation clips fetch`")
+            require_same(clip, video)
+            return self._clip(golden, clip, video)
+        except HarnessError as error:
+            return assemble.clip_record(
+                clip.name, clip.file, None, faces=clip.faces, cuts=clip.cuts, error=str(error)
+            )
+
+    def _clip(self, golden: Golden, clip: Clip, video: Path) -> dict[str, Any]:
+        csv = (self.options.keep or self.scratch) / f"{clip.name}.csv"
+        if self.warm_up_s is None:
+            self.warm_up_s = self.runner.warm_up(video)
+        before = self.calibrator.measure() if self.calibrator else None
+        timing = self.runner.run(video, csv)
+        after = self.calibrator.measure() if self.calibrator else None
+        reference = self.store.table(golden)
+        pair = join(reference, read_csv(csv))
+        repetitions = {name: self.store.table(g) for name, g in self.store.repetitions(golden).items()}
+        entry = assemble.clip_record(
+            clip.name,
+            clip.file,
+            pair,
+            floor(reference, repetitions),
+            faces=clip.faces,
+            cuts=clip.cuts,
+            sha256=sha256_file(video),
+            pixels=compare_pixels(self.digests.get(clip.file), decoded_digests(video)),
+            speed=speed_record(timing, before, after, self.reference_speed.get(clip.name), self.options.threads),
+        )
+        if self.options.pictures is not None:
+            save_pictures(entry, video, self.options.pictures)
+        return entry
+
+
+def compare_pixels(expected: str | None, found: list[str]) -> dict[str, Any]:
+    """The record's ``pixels``; ``expected`` are the reference's digests, divided by blanks."""
+    if expected is None:
+        return {"verdict": "unknown", "frames": len(found), "differing": 0, "first": None}
+    wanted = expected.split()
+    count = max(len(wanted), len(found))
+    differ = [i + 1 for i in range(count) if wanted[i : i + 1] != found[i : i + 1]]
+    verdict = "differ" if differ else "same"
+    return {"verdict": verdict, "frames": count, "differing": len(differ), "first": differ[0] if differ else None}
+
+
+def speed_record(
+    timing: Timing, before: float | None, after: float | None, reference: dict[str, Any] | None, threads: int
+) -> dict[str, Any] | None:
+    """The record's ``speed`` of one clip; ``None`` for a clip too short to have a steady state."""
+    if timing.frames <= speed_metrics.WARM:
+        return None
+    mean = speed_metrics.mean_ms(timing.intervals)
+    stages = {stage: _stage(times) for stage, times in timing.stages.items()}
+    calibration = None if before is None or after is None else (before + after) / 2
+    unsteady = None
+    if before is not None and after is not None and max(before, after) > (1 + STEADY) * min(before, after):
+        unsteady = f"calibration {before:.0f} ms before, {after:.0f} ms after"
+    # "landmarks.parts" is a part of "landmarks": only the outer stages add up.
+    work = {stage: values["mean"] for stage, values in stages.items() if "." not in stage}
+    alone = mean if threads == 1 else None
+    return {
+        "frames": timing.frames,
+        "threads": threads,
+        "wall_s": timing.wall_s,
+        "fps": speed_metrics.frames_per_second(timing.frames, timing.wall_s),
+        "first_ms": float(timing.intervals[0]),
+        "mean_ms": mean,
+        **{f"p{p}_ms": speed_metrics.percentile_ms(timing.intervals, p) for p in (50, 95, 99)},
+        "finish_ms": timing.finish_ms,
+        "stages": stages,
+        "work_ms": sum(work.values()),
+        # Stages of two threads overlap, so only one thread's frame time can be accounted for in full.
+        "unaccounted_share": None if alone is None else speed_metrics.unaccounted_share(alone, work),
+        "calibration_ms": calibration,
+        "per_calibration": None if calibration is None else speed_metrics.per_calibration(mean, calibration),
+        "unsteady": unsteady,
+        "reference": reference,
+    }
+
+
+def _stage(times: np.ndarray) -> dict[str, float]:
+    found = {f"p{p}": speed_metrics.percentile_ms(times, p) for p in (50, 95, 99)}
+    return {"mean": speed_metrics.mean_ms(times), **found, "first": float(times[0])}
+
+
+def _reference_speed(store: Store, configuration: str) -> dict[str, Any]:
+    path = store.folder / "speed.json"
+    return read_json(path, "the reference program's times").get(configuration, {}) if path.is_file() else {}
+
+
+def save_pictures(entry: dict[str, Any], video: Path, folder: Path) -> None:
+    """Keep the worst frames as JPEG beside the record and name them in it."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = pictures(video, [frame["frame"] for frame in entry["worst_frames"]])
+    for frame in entry["worst_frames"]:
+        name = f"{entry['clip']}-{frame['frame']:06d}.jpg"
+        encoded, data = cv2.imencode(".jpg", found[frame["frame"]], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        if not encoded:
+            raise HarnessError(f"{folder / name}: the picture cannot be encoded")
+        (folder / name).write_bytes(data.tobytes())
+        frame["picture"] = name
