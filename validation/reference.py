@@ -114,9 +114,7 @@ def _check_header(columns: tuple[str, ...], name: str) -> None:
         raise HarnessError(f"{name}: no column {missing[0]!r} in the first line: not an OpenFace CSV of a video")
 
 
-def _without_cut_line(
-    rows: list[tuple[int, str]], width: int, ended: bool
-) -> tuple[list[tuple[int, str]], int]:
+def _without_cut_line(rows: list[tuple[int, str]], width: int, ended: bool) -> tuple[list[tuple[int, str]], int]:
     """Leave out a last line that was not written to its end: too few values, or a shorter last value and no newline."""
     if ended or not rows:
         return rows, 0

@@ -61,7 +61,7 @@ def run(store: Store, options: Options, report: Callable[[dict[str, Any]], None]
     reference_speed = _reference_speed(store, options.configuration)
     digests = read_json(store.folder / "frame-crc32.json", "the digests of the reference's decoded frames")
     clips: list[dict[str, Any]] = []
-    with (Calibrator() if options.calibrate else nullcontext()) as calibrator, tempfile.TemporaryDirectory() as scratch:
+    with Calibrator() if options.calibrate else nullcontext() as calibrator, tempfile.TemporaryDirectory() as scratch:
         places = folders(options.videos)
         session = _Session(store, options, runner, digests, reference_speed, calibrator, Path(scratch))
         for golden in goldens:
@@ -112,9 +112,7 @@ class _Session:
             require_same(clip, video)
             return self._clip(golden, clip, video)
         except HarnessError as error:
-            return assemble.clip_record(
-                clip.name, clip.file, None, faces=clip.faces, cuts=clip.cuts, error=str(error)
-            )
+            return assemble.clip_record(clip.name, clip.file, None, faces=clip.faces, cuts=clip.cuts, error=str(error))
 
     def _clip(self, golden: Golden, clip: Clip, video: Path) -> dict[str, Any]:
         csv = (self.options.keep or self.scratch) / f"{clip.name}.csv"

@@ -36,7 +36,8 @@ def clip_rows(clip: dict[str, Any]) -> list[str]:
     row = f"{clip['clip'][:37]:<38}{used:>7}" + _cells(clip["figures"])
     speed = clip["speed"]
     if speed:
-        row += f"{speed['fps']:>8.1f}  " + " ".join(f"{k} {v['mean']:.2f}" for k, v in speed["stages"].items() if "." not in k)
+        outer = {stage: times for stage, times in speed["stages"].items() if "." not in stage}
+        row += f"{speed['fps']:>8.1f}  " + " ".join(f"{stage} {times['mean']:.2f}" for stage, times in outer.items())
     lines = [row]
     if clip["floor"]:
         lines.append(f"{'    the reference against itself':<38}{'':>7}" + _cells(clip["floor"]["worst"]))
