@@ -69,7 +69,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=float, default=argparse.SUPPRESS, metavar="PX", help=f"{what} (default: from the size)"
         )
     for name in ("camera-width", "camera-height"):
-        camera.add_argument(f"--{name}", type=_positive, default=argparse.SUPPRESS, metavar="PX", help="asked of --device")
+        camera.add_argument(
+            f"--{name}", type=_positive, default=argparse.SUPPRESS, metavar="PX", help="asked of --device"
+        )
     fit = parser.add_argument_group("fit")
     for name, kind in (("sigma", float), ("reg", float), ("w-reg", float), ("n-iter", int)):
         fit.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar="X", help="as in OpenFace")

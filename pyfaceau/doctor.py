@@ -96,4 +96,3 @@ def _weights(models: str | None) -> tuple[list[str], bool]:
     except PyfaceauError as error:
         return [*lines, f"  {error}"], False
     return lines, healthy
-

@@ -6,7 +6,7 @@ analyser.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau import weights
-from pyfaceau.clock import StageClock
-from pyfaceau.config import Config
 from pyfaceau.au.align import aligned_face
 from pyfaceau.au.analyser import Analysis, FaceAnalyser
-from pyfaceau.errors import PyfaceauError
+from pyfaceau.clock import StageClock
+from pyfaceau.config import Config
 from pyfaceau.detect.mtcnn import MTCNN
+from pyfaceau.errors import PyfaceauError
 from pyfaceau.face import Face
 from pyfaceau.gaze import gaze
 from pyfaceau.landmarks.pdm import shape_3d
@@ -45,7 +45,7 @@ class Pipeline:
 
     Attributes
     ----------
-    config, source (where the weights were found), model (the landmark model).
+    config, source (where the weights were found), model (the landmark model), detector.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Pipeline:
         self.source = weights.find_models(self.config.models)
         name = self.config.landmark_model or weights.choose_landmark_model(self.source)
         self.model = weights.load_landmark_model(self.source, name)
-        self._detector = MTCNN(weights.load_mtcnn(self.source))
+        self.detector = MTCNN(weights.load_mtcnn(self.source))
         self._predictors = (
             weights.load_au_predictors(self.source, static=self.config.au == "static")
             if self.config.needs_analysis
@@ -104,7 +104,7 @@ class Pipeline:
 
     def new_tracker(self) -> Tracker:
         """A tracker that has seen nothing."""
-        return Tracker(self.model, self._detector, self.config)
+        return Tracker(self.model, self.detector, self.config)
 
     def new_analyser(self, online: bool = False) -> FaceAnalyser | None:
         """A face analyser that has seen nothing, or ``None`` if nothing needs one."""
@@ -115,13 +115,18 @@ class Tracking:
     """One video on its way through the pipeline: an iterator of faces, one per frame, to be used once."""
 
     def __init__(
-        self, pipeline: Pipeline, frames: Iterable[Frame | NDArray[np.uint8]], online: bool, clock: StageClock
+        self,
+        pipeline: Pipeline,
+        frames: Iterable[Frame | NDArray[np.uint8]],
+        online: bool,
+        clock: StageClock,
+        tracker: Tracker | None = None,
     ) -> None:
         self.clock = clock
         self._pipeline = pipeline
         self._frames = frames
         self._online = online
-        self._tracker = pipeline.new_tracker()
+        self._tracker = tracker or pipeline.new_tracker()
         self._analyser = pipeline.new_analyser(online)
         self._camera: NDArray[np.float32] | None = None
         self._pairs = self._run()
@@ -154,7 +159,7 @@ class Tracking:
             result: tuple[NDArray[np.float64], NDArray[np.float64]] = self._analyser.finish()
         return result
 
-    def _run(self) -> Iterator[tuple[Frame, Face]]:
+    def _run(self) -> Generator[tuple[Frame, Face], None, None]:
         threads = self._pipeline.config.threads
         ahead = _AHEAD_ONLINE if self._online else _AHEAD
         frames: Iterator[Frame] = self._decoded()
@@ -238,14 +243,14 @@ def _look(
     track: Track, points: NDArray[np.float32], pose: NDArray[np.float32], camera: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]]:
     """Eye landmarks (56, 2) and (56, 3), of the parts' last state even on a failed frame; gaze, 0 on such a frame."""
-    vectors, angle = np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
     if track.eyes is None:
-        return None, None, vectors, angle
+        return None, None, np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
     in_space = [landmarks_3d(pdm, eye.g, eye.p, eye.landmarks, camera) for pdm, eye in track.eyes]
-    if track.success:
-        vectors, angle = gaze(points, in_space[0], in_space[1], pose)
     flat = np.concatenate([eye.landmarks.reshape(2, -1) for _, eye in track.eyes], axis=1)
     deep = np.concatenate([eye.reshape(3, -1) for eye in in_space], axis=1)
+    if not track.success:
+        return flat.T, deep.T, np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
+    vectors, angle = gaze(points, in_space[0], in_space[1], pose)
     return flat.T, deep.T, vectors, angle
 
 
@@ -257,4 +262,6 @@ def _points(planar: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]
 def _check_picture(frame: Frame) -> None:
     shape, kind = np.shape(frame.bgr), getattr(frame.bgr, "dtype", None)
     if len(shape) != 3 or shape[2] != 3 or kind != np.uint8:
-        raise PyfaceauError(f"frame {frame.index}: shape {shape} of {kind}: frames must be BGR uint8 (height, width, 3)")
+        raise PyfaceauError(
+            f"frame {frame.index}: shape {shape} of {kind}: frames must be BGR uint8 (height, width, 3)"
+        )
