@@ -141,7 +141,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     folder = args.to or models_cache()
-    report = install.import_models(find_models(args.folder), folder, _show_progress)
+    # A folder without model/ may still hold CEN files that the user has downloaded.
+    source = ModelSource(args.folder, "named") if args.folder.is_dir() else find_models(args.folder)
+    report = install.import_models(source, folder, _show_progress)
     _print_names("not as published, left out", report.damaged)
     _print_names("not there", report.absent)
     print(f"{len(report.imported)} files imported into {folder}, {len(report.present)} were there already")

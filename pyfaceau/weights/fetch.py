@@ -20,6 +20,7 @@ from pyfaceau.weights.patches import read_cen
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 _TIMEOUT_S = 30.0
+_BLOCK = 1 << 14  # bytes: of what came before an interruption, up to a block is lost
 _ATTEMPTS = 3  # per address, and again after every attempt that brought new bytes of a CEN file
 CEN_DIGESTS = "cen.sha256"  # in the models folder: digests of the CEN files as they were installed
 
@@ -217,7 +218,7 @@ def _append(part: Path, start: int, answer: Any, file: registry.CENFile, url: st
     with part.open("r+b" if part.is_file() else "wb") as out:
         out.seek(start)
         out.truncate()
-        for block in answer.iter_content(1 << 18):
+        for block in answer.iter_content(_BLOCK):
             if start == 0 and len(head) < len(file.head):
                 head += block[: len(file.head)]
                 _check_head(head, file, url, answer)

@@ -57,10 +57,20 @@ def models_cache() -> Path:
     return user_cache_dir() / "models" / "openface-2.2.0"
 
 
+def beside_checkout() -> Path:
+    """Where a checkout of pyfaceau's repository looks for weights outside itself."""
+    return Path(__file__).resolve().parents[3] / "shared" / "openface"
+
+
+def demo_folders() -> list[Path]:
+    """Where the demo pack may be: in the repository, or inside the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    return [package.parent / "golden" / "demo" / "pack", package / "weights" / "demo"]
+
+
 def demo_source() -> ModelSource:
     """The demo pack that comes with pyfaceau: it knows the one face of the demo clips and no other."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "golden" / "demo" / "pack", package / "weights" / "demo"):
+    for folder in demo_folders():
         if find_layout(folder):
             return ModelSource(folder, "demo pack: fits the face of the demo clips only")
     raise ModelError(
@@ -80,8 +90,7 @@ def find_models(models: str | Path | None = None) -> ModelSource:
         return _named(models, "named by option or setting")
     if variable := os.environ.get(MODELS_VARIABLE):
         return _named(variable, f"named by ${MODELS_VARIABLE}")
-    beside = Path(__file__).resolve().parents[3] / "shared" / "openface"
-    places = {models_cache(): "user cache", beside: "beside the checkout"}
+    places = {models_cache(): "user cache", beside_checkout(): "beside the checkout"}
     for place, origin in places.items():
         source = ModelSource(place, origin)
         if is_usable(source):
