@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     assert module is not None
     try:
         return int(module.execute(parsed))
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CODES[ERROR]
     except HarnessError as error:
         print(f"{parser.prog}: ERROR: {error}", file=sys.stderr)
         return EXIT_CODES[ERROR]

@@ -1,0 +1,148 @@
+"""Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
+
+Order of a round: calibration, base, tree, or tree before base in every second round, so that neither always runs on
+the warmer machine. Every process runs each clip twice: the first pass counts as cold, the second as steady state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from validation.adapter import STAGES_OUTSIDE_FRAMES, per_frame
+from validation.calibration import Calibrator
+from validation.environment import git
+from validation.errors import HarnessError
+from validation.metrics import speed
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass
+class Side:
+    """The rounds of one tree."""
+
+    tree: Path
+    cold: list[dict[str, float]] = field(default_factory=list)
+    figures: list[dict[str, float]] = field(default_factory=list)
+
+    def series(self, name: str) -> list[float]:
+        """One figure over the rounds."""
+        return [values[name] for values in self.figures if name in values]
+
+
+@contextmanager
+def worktree(revision: str) -> Iterator[Path]:
+    """A git worktree of the revision in a temporary folder; removed afterwards."""
+    commit = git("rev-parse", "--verify", f"{revision}^{{commit}}")
+    if commit is None:
+        raise HarnessError(f"revision {revision!r} is not in this repository; name a commit, tag or branch")
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "base"
+        if git("worktree", "add", "--detach", str(tree), commit) is None:
+            raise HarnessError(f"no worktree of {revision!r} can be made; run `git worktree prune` and try again")
+        try:
+            yield tree
+        finally:
+            git("worktree", "remove", "--force", str(tree))
+
+
+def one_round(tree: Path, request: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
+    """One worker process; ``cache``: folder for compiled kernels, instead of the tree's own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        asked = Path(scratch) / "request.json"
+        asked.write_text(json.dumps({**request, "scratch": scratch}), encoding="utf-8")
+        environment = {**os.environ, **({"NUMBA_CACHE_DIR": str(cache)} if cache else {})}
+        environment.pop("PYTHONPATH", None)
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-P", str(WORKER), str(tree), str(asked)] if sys.version_info >= (3, 11)
+            else [sys.executable, str(WORKER), str(tree), str(asked)],
+            cwd=tree, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        wall = time.perf_counter() - start
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise HarnessError(f"a round of {tree} failed: {words[0]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), "process_s": wall}
+
+
+def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
+    """The steady-state figures of one round: ms a frame, percentiles and stages, medians over its clips."""
+    per_clip: dict[str, list[float]] = {}
+    for passes in answer["clips"].values():
+        last = passes[-1]
+        times = np.array(last["intervals_ms"])
+        found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
+        found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
+        outer: dict[str, float] = {}
+        for stage, recorded in last["stages"].items():
+            values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), last["frames"])
+            if stage in STAGES_OUTSIDE_FRAMES:
+                found[f"{stage}_ms"] = float(sum(recorded["ms"]))
+                continue
+            found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
+            found[f"{stage}_ms"] = speed.mean_ms(values)
+            if "." not in stage:
+                outer[stage] = found[f"{stage}_ms"]
+        if threads == 1:
+            found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
+        for name, value in found.items():
+            per_clip.setdefault(name, []).append(value)
+    return {name: median(values) for name, values in per_clip.items()}
+
+
+def cold_of(answer: dict[str, Any]) -> dict[str, float]:
+    """Cold figures of one process: from its start to the first frame's result, loading, peak memory."""
+    cold = {
+        "import_ms": answer["import_s"] * 1e3,
+        "load_ms": answer["load_s"] * 1e3,
+        "start_to_first_frame_ms": answer["first_frame_s"] * 1e3,
+        "process_s": answer["process_s"],
+    }
+    return {**cold, "peak_mb": answer["peak_mb"]} if answer["peak_mb"] is not None else cold
+
+
+def measure(
+    tree: Path, base: Path | None, request: dict[str, Any], rounds: int, threads: int, report: Callable[[str], None]
+) -> tuple[Side, Side | None, list[float]]:
+    """All rounds in turns; the first process of each tree compiles and is not counted. Calibration ms a round."""
+    sides = [Side(base)] if base else []
+    sides.append(Side(tree))
+    for side in sides:
+        one_round(side.tree, {**request, "repeats": 1})
+    calibrations = []
+    with Calibrator() as calibrator:
+        for number in range(rounds):
+            calibration = calibrator.measure()
+            for side in sides if number % 2 == 0 else sides[::-1]:
+                answer = one_round(side.tree, request)
+                figures = figures_of(answer, threads)
+                side.figures.append(figures)
+                side.cold.append(cold_of(answer))
+            calibration = (calibration + calibrator.measure()) / 2
+            calibrations.append(calibration)
+            for side in sides:
+                mean = side.figures[-1]["mean_ms"]
+                side.figures[-1]["per_calibration"] = speed.per_calibration(mean, calibration)
+            texts = [f"{side.figures[-1]['mean_ms']:.2f} ms" for side in sides]
+            report(f"round {number + 1} of {rounds}: {' | '.join(texts)} a frame, calibration {calibration:.0f} ms")
+    return sides[-1], sides[0] if base else None, calibrations
+
+
+def first_run_s(tree: Path, request: dict[str, Any]) -> float:
+    """Seconds of a process that finds no compiled kernel: the very first run after an installation."""
+    with tempfile.TemporaryDirectory() as cache:
+        return float(one_round(tree, {**request, "repeats": 1}, Path(cache))["process_s"])
