@@ -1,8 +1,8 @@
 """The one decorator of all compiled kernels.
 
 Kernels are private, release the GIL, and are cached on disk. Numba does not notice when a kernel
-that another kernel calls has changed, so the cache folder carries a digest of every source file of
-the package: an edited or upgraded package never meets machine code of its former self.
+that another kernel calls has changed, so the cache folder carries a digest of all sources that hold
+kernels: an edited or upgraded package never meets machine code of its former self.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def kernel_cache_dir() -> Path:
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     root = Path(__file__).parent
     for source in sorted(root.rglob("*.py")):
-        digest.update(source.relative_to(root).as_posix().encode())
-        digest.update(source.read_bytes())
+        text = source.read_bytes()
+        if b"pyfaceau._jit" in text or b"@intrinsic" in text:
+            digest.update(source.relative_to(root).as_posix().encode())
+            digest.update(text)
     return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
 
 

@@ -104,7 +104,7 @@ class Fitter:
     def from_points(self, landmarks: np.ndarray, g: np.ndarray, p: np.ndarray) -> None:
         """Set ``g`` and ``p`` to the model's fit to 2-D landmarks [2n]; x = 0 marks a missing one."""
         pdm = self.pdm
-        fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, self.prior, landmarks, g, p, np.empty(0))
+        fit_points_kernel(pdm.mean, pdm.modes, self.prior, landmarks, g, p, np.empty(0))
 
     def _buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         if window not in self._work:

@@ -172,15 +172,12 @@ def gradient(jw, residual, columns, total, b):
 
 
 @kernel
-def update_rigid(g, r, delta, step):
-    """Add the six rigid components of ``delta`` times ``step`` to ``g``; the rotation composes on the right.
+def update_rigid(g, r, delta):
+    """Add the six rigid components of ``delta`` to ``g``; the rotation composes on the right.
 
     ``r`` must be the rotation of ``g`` and is overwritten. The small rotation is made orthonormal
     by an SVD and the product goes through an axis-angle vector to Euler angles; NaN gives no rotation.
     """
-    for axis in range(3):
-        delta[axis] *= step
-        delta[3 + axis] *= step
     g[0] += delta[0]
     g[4] += delta[4]
     g[5] += delta[5]
@@ -257,13 +254,27 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     b, total, diagonal = np.empty(size, np.float32), np.empty(size, np.float64), np.empty(size, np.float32)
 
     rotation(g[1:4], r)
-    shape_3d_kernel(mean, modes_t, p, shape)
-    _project_double(g, r, shape, points)
-    error = _norm_of_difference(points, landmarks)
-    if errors.shape[0] > 0:
-        errors[0] = error
-    misses = 0
-    for passes in range(1, _MAX_PASSES + 1):
+    error, misses = np.inf, 0
+    for passes in range(_MAX_PASSES + 1):
+        # The error belongs to the newest rigid parameters and the shape from before the last pass ...
+        if passes == 0:
+            shape_3d_kernel(mean, modes_t, p, shape)
+        _project_double(g, r, shape, points)
+        new_error = _norm_of_difference(points, landmarks)
+        if passes < errors.shape[0]:
+            errors[passes] = new_error
+        if passes > 0:
+            for k in range(m):
+                p[k] += b[6 + k]
+        if 0.999 * error < new_error:
+            misses += 1
+        if misses == 3 or passes == _MAX_PASSES:
+            return passes
+        error = new_error
+        # ... the residual to the newest of both.
+        if passes > 0:
+            shape_3d_kernel(mean, modes_t, p, shape)
+            _project_double(g, r, shape, points)
         for i in range(2 * n):
             residual[i] = landmarks[i] - points[i]
         jacobian(g, r, shape, modes, size, j)
@@ -275,34 +286,24 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
             h[6 + k, 6 + k] += prior[k]
             b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
         cholesky_solve(h, b, total, diagonal)
-        update_rigid(g, r, b, step)
+        for k in range(size):
+            b[k] *= step
+        update_rigid(g, r, b)
         rotation(g[1:4], r)
-        # The error belongs to the new rigid parameters and the shape from before this pass.
-        _project_double(g, r, shape, points)
-        new_error = _norm_of_difference(points, landmarks)
-        if passes < errors.shape[0]:
-            errors[passes] = new_error
-        for k in range(m):
-            p[k] += b[6 + k] * step
-        if 0.999 * error < new_error:
-            misses += 1
-            if misses == 3:
-                return passes
-        error = new_error
-        shape_3d_kernel(mean, modes_t, p, shape)
-        _project_double(g, r, shape, points)
     return _MAX_PASSES
 
 
 @kernel
-def fit_points_kernel(mean, modes, modes_t, prior, landmarks, g, p, errors):
+def fit_points_kernel(mean, modes, prior, landmarks, g, p, errors):
     """`calc_params` on those landmarks whose x is not exactly zero (zero marks a missing point)."""
     n, m = mean.shape[0] // 3, modes.shape[1]
     known = 0
     for i in range(n):
         known += landmarks[i] != 0
-    if known == n:
-        return calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors)
+    if known == 0:
+        g[:], p[:] = np.float32(0), np.float32(0)
+        return 0
+    # Always copied, also where nothing is missing: cheap, and calc_params is compiled for one kind of array.
     some_mean, some_landmarks = np.empty(3 * known, np.float32), np.empty(2 * known, np.float32)
     some_modes, some_modes_t = np.empty((3 * known, m), np.float32), np.empty((m, 3 * known), np.float32)
     to = 0
@@ -312,13 +313,11 @@ def fit_points_kernel(mean, modes, modes_t, prior, landmarks, g, p, errors):
         some_landmarks[to], some_landmarks[known + to] = landmarks[i], landmarks[n + i]
         for axis in range(3):
             some_mean[axis * known + to] = mean[axis * n + i]
-            for k in range(m):
-                some_modes[axis * known + to, k] = modes[axis * n + i, k]
-                some_modes_t[k, axis * known + to] = modes[axis * n + i, k]
+            some_modes[axis * known + to] = modes[axis * n + i]
         to += 1
-    if known == 0:
-        g[:], p[:] = np.float32(0), np.float32(0)
-        return 0
+    for k in range(m):
+        for i in range(3 * known):
+            some_modes_t[k, i] = some_modes[i, k]
     return calc_params(some_mean, some_modes, some_modes_t, prior, some_landmarks, g, p, errors)
 
 
@@ -350,7 +349,7 @@ def fit_to_points(pdm: PDM, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarr
     g, p = np.empty(6, np.float32), np.empty(pdm.m, np.float32)
     errors = np.empty(_MAX_PASSES + 1)
     prior = np.float32(1) / pdm.eigenvalues
-    passes = fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, prior, landmarks, g, p, errors)
+    passes = fit_points_kernel(pdm.mean, pdm.modes, prior, landmarks, g, p, errors)
     return g, p, passes, errors[: passes + 1]
 
 

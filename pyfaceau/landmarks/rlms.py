@@ -115,7 +115,7 @@ def rlms(
     jw = np.empty((2 * n, columns), np.float32) if weights.shape[0] > 0 else j
     b, total, diagonal = np.empty(columns, np.float32), np.empty(columns, np.float64), np.empty(columns, np.float32)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
-    zero, one, three = np.float32(0), np.float32(1), np.float32(3)
+    zero, three = np.float32(0), np.float32(3)
 
     if rigid:
         shape_3d_kernel(mean, modes_t, p, shape)
@@ -165,7 +165,7 @@ def rlms(
                 h[6 + k, 6 + k] += prior
                 b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior) * np.float64(p[k]))
         cholesky_solve(h, b, total, diagonal)
-        update_rigid(g, r, b, one)
+        update_rigid(g, r, b)
         for k in range(m):
             bound = three * np.sqrt(eigenvalues[k])
             value = p[k] if rigid else p[k] + b[6 + k]
@@ -192,14 +192,11 @@ def solve_scale(
     Likelihoods are taken on the last scale, and already here when the rigid solve leaves a face so
     small (scale < 0.30) that the fit may be given up. Returns whether, and the mean log likelihood.
     """
-    none = likelihoods[:0]
-    rlms(
-        mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
-        reg, sigma, iterations, True, g, p, none,
-    )  # fmt: skip
-    wanted = last or g[0] < np.float32(0.30)
-    likelihood = rlms(
-        mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
-        reg, sigma, iterations, False, g, p, likelihoods if wanted else none,
-    )  # fmt: skip
+    wanted, likelihood = False, np.float32(0)
+    for rigid in (True, False):
+        wanted = not rigid and (last or g[0] < np.float32(0.30))
+        likelihood = rlms(
+            mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
+            reg, sigma, iterations, rigid, g, p, likelihoods if wanted else likelihoods[:0],
+        )  # fmt: skip
     return wanted, likelihood

@@ -6,7 +6,6 @@ specification, part 1 section 3 and part 2 section 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +13,11 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES, bits_float, float_bits, row_products
 from pyfaceau.landmarks.areas import SUPPORT
+from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
 
+_DIAGONAL = np.zeros((0, 0, 0, 0), np.float32)
+_DIAGONAL.flags.writeable = False  # as the mapped matrices are: one kind of array, one compilation
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
 _rows_3, _rows_5, _rows_7 = row_products(3, SUPPORT), row_products(5, SUPPORT), row_products(7, SUPPORT)
@@ -188,6 +190,8 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
 def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
     """Covariance matrices of all experts for one window, or an empty array where they are diagonal.
 
+    Computed once per machine and mapped from the user cache afterwards.
+
     ``Sigma = [2 (sum(alpha) I + sum_b beta_b C_b)]^-1``; a window without components in the model's last
     patch file has none of the second term (part 1, section 3).
 
@@ -198,7 +202,12 @@ def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
     """
     components = patches.sigma_components.get(window)
     if components is None or len(components) == 0:
-        return np.zeros((0, 0, 0, 0), np.float32)
+        return _DIAGONAL
+    key = f"ccnf sigma v1 window {window} {array_digest(components, patches.alpha, patches.betas)}"
+    return derived_arrays(key, lambda: {"sigma": _invert_fields(patches, window, components)})["sigma"]
+
+
+def _invert_fields(patches: CCNFPatches, window: int, components: np.ndarray) -> np.ndarray:
     views, n = patches.visible.shape
     cells = window * window
     padded = -(-cells // LANES) * LANES
@@ -207,9 +216,9 @@ def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
     betas = patches.betas.astype(np.float32)
     for view in range(views):
         filled = np.flatnonzero(sums[view] > 0)
-        field_ = np.einsum("lb,bij->lij", betas[view, filled], components, optimize=True)
-        field_ += sums[view, filled, None, None] * np.eye(cells, dtype=np.float32)
-        sigma[view, filled, :, :cells] = np.linalg.inv(2.0 * field_.astype(np.float64))
+        precision = np.einsum("lb,bij->lij", betas[view, filled], components, optimize=True)
+        precision += sums[view, filled, None, None] * np.eye(cells, dtype=np.float32)
+        sigma[view, filled, :, :cells] = np.linalg.inv(2.0 * precision.astype(np.float64))
     return sigma
 
 
@@ -218,7 +227,6 @@ class CCNFExperts:
     """The patch experts of one scale, laid out for the kernels. All views; see `ccnf_responses`."""
 
     patches: CCNFPatches
-    covariance: Callable[[CCNFPatches, int], np.ndarray] = sigma_matrices
     _sigma: dict[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -246,7 +254,7 @@ class CCNFExperts:
         window = responses.shape[1]
         sigma = self._sigma.get(window)
         if sigma is None:
-            sigma = self._sigma[window] = self.covariance(self.patches, window)
+            sigma = self._sigma[window] = sigma_matrices(self.patches, window)
         ccnf_responses(
             areas, self.patches.visible[view], self.weights[view], self.weight_sums[view], self.bias[view],
             self.twice_alpha[view], sigma[view] if len(sigma) else sigma.reshape(0, 0, 0), self.inverse_alpha[view],
