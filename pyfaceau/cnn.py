@@ -214,9 +214,10 @@ class Network:
         features = int(max((r[_IN_MAPS] * r[_IN_H] * r[_IN_W] for r in packer.rows if r[_KIND] == _DENSE), default=1))
         weights = np.concatenate(packer.weights) if packer.weights else np.zeros(1, np.float32)
         offsets = np.concatenate(packer.offsets) if packer.offsets else np.zeros(1, np.int64)
-        # A run rounded up to STEP reads and writes a little behind the last map.
-        work = np.zeros((2, batch * packer.largest + STEP), np.float32)
-        raw = np.zeros((2, batch * packer.largest_raw + STEP), np.float32)
+        # A run rounded up to STEP reads and writes a little behind the last map, pooling one row further.
+        margin = STEP + max(row[_IN_W] for row in packer.rows)
+        work = np.zeros((2, batch * packer.largest + margin), np.float32)
+        raw = np.zeros((4, batch * packer.largest_raw + margin), np.float32)
         return cls(
             (maps, height, width),
             (packer.maps, packer.height, packer.width),
@@ -293,10 +294,10 @@ def _activate(values, n, kind, slope):
     zero = np.float32(0)
     if kind == 1:
         for i in range(n):
-            values[i] = values[i] if values[i] > zero else zero
+            values[i] = max(values[i], zero)
     elif kind == 2:
         for i in range(n):
-            values[i] = values[i] if values[i] >= zero else slope * values[i]
+            values[i] = max(values[i], zero) + slope * min(values[i], zero)
     elif kind == 3:
         one = np.float32(1)
         for i in range(n):
@@ -304,37 +305,69 @@ def _activate(values, n, kind, slope):
 
 
 @kernel
-def _pool(raw, pitch, height, width, op, out):
-    """Max-pool one map of rows ``pitch`` apart into the compact ``out``; overwrites the first row of each window."""
+def _pool(raw, pitch, rows, op, n_images, work, out):
+    """Max-pool one map of all images, rows ``pitch`` and images ``rows`` rows apart, into the compact ``out``.
+
+    The flat maps in ``work`` gather the maximum of the window that starts at every element: neighbour by
+    neighbour along the row, then row by row, always from one array to another so that the loops vectorise.
+    Windows over the edge are done apart.
+    """
+    height, width = op[5], op[6]
     kx, ky, sx, sy = op[8], op[9], op[10], op[11]
-    out_w = op[13]
-    for y in range(op[12]):
-        top = y * sy
-        row = raw[top * pitch :]
-        # The maximum over rows may go to the window's first row: no later window contains that row
-        # unless it starts there, and windows start at different rows.
-        for below in range(top + 1, min(top + ky, height)):
-            other = raw[below * pitch :]
-            for x in range(width):
-                row[x] = row[x] if row[x] > other[x] else other[x]
-        line = out[y * out_w :]
-        for x in range(out_w):
-            line[x] = row[x * sx]
-        for i in range(1, kx):
-            inside = min(out_w, (width - i + sx - 1) // sx)
-            for x in range(inside):
-                value = row[x * sx + i]
-                line[x] = line[x] if line[x] > value else value
+    out_h, out_w = op[12], op[13]
+    n = (((n_images - 1) * rows + height - 1) * pitch + width + 31) // 32 * 32
+    source, spread, spare = raw, work[0], work[1]
+    for step in range(max(kx + ky - 2, 1)):
+        beside = source[(1 if step < kx - 1 else pitch) if kx + ky > 2 else 0 :]
+        for i in range(n):
+            spread[i] = max(source[i], beside[i])
+        source, spread, spare = spread, spare, spread
+    for image in range(n_images):
+        for y in range(out_h):
+            row = source[(image * rows + y * sy) * pitch :]
+            line = out[(image * out_h + y) * out_w :]
+            for x in range(out_w):
+                line[x] = row[x * sx]
+        whole_h, whole_w = (height - ky) // sy + 1, (width - kx) // sx + 1
+        for y in range(out_h):
+            for x in range(whole_w if y < whole_h else 0, out_w):
+                out[(image * out_h + y) * out_w + x] = _clipped_maximum(
+                    raw, (image * rows + y * sy) * pitch + x * sx, pitch,
+                    min(ky, height - y * sy), min(kx, width - x * sx),
+                )  # fmt: skip
 
 
 @kernel
-def _finish(raw, pitch, rows, op, weights, map_index, n_images, target):
+def _clipped_maximum(raw, start, pitch, height, width):
+    best = raw[start]
+    for y in range(height):
+        for x in range(width):
+            best = max(best, raw[start + y * pitch + x])
+    return best
+
+
+@kernel
+def _finish(raw, pitch, rows, op, weights, map_index, n_images, work, target):
     """Activation and pooling of one map of all images: from ``raw`` (rows ``pitch`` apart) to ``target``."""
-    slope = weights[op[16] + map_index] if op[7] == 2 else np.float32(0)
+    kind = op[7]
+    slope = weights[op[16] + map_index] if kind == 2 else np.float32(0)
+    # Functions that never fall may follow the maximum, where there are fewer values.
+    falling = kind == 2 and slope < np.float32(0)
+    if falling:
+        _activate(raw, ((n_images - 1) * rows + op[5] - 1) * pitch + op[6], kind, slope)
     size = op[12] * op[13]
-    _activate(raw, ((n_images - 1) * rows + op[5] - 1) * pitch + op[6], op[7], slope)
-    for image in range(n_images):
-        _pool(raw[image * rows * pitch :], pitch, op[5], op[6], op, target[image * size :])
+    if op[8] * op[9] * op[10] * op[11] > 1:
+        _pool(raw, pitch, rows, op, n_images, work, target)
+    else:
+        # Rows in whole steps: what hangs over is overwritten by the next row, image or map.
+        n = (op[6] + 31) // 32 * 32
+        for image in range(n_images):
+            for y in range(op[5]):
+                row, line = raw[(image * rows + y) * pitch :], target[image * size + y * op[6] :]
+                for x in range(n):
+                    line[x] = row[x]
+    if not falling:
+        _activate(target, (n_images * size + 31) // 32 * 32, kind, slope)
 
 
 @kernel
@@ -358,7 +391,7 @@ def _convolve(op, weights, offsets, source, target, raw, capacity, n_images):
             high[:] = weights[op[15] + first + 1]
             _accumulate(low, high, source[start:], taps, weights[w:], weights[w + n_taps :], n)
         for k in range(min(2, op[4] - first)):
-            _finish(raw[k], pitch, op[2], op, weights, first + k, n_images, target[(first + k) * size :])
+            _finish(raw[k], pitch, op[2], op, weights, first + k, n_images, raw[2:], target[(first + k) * size :])
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
@@ -402,4 +435,4 @@ def run_network(operations, weights, offsets, work, raw, features, capacity, n_i
             plane = capacity * rows * pitch
             for m in range(op[4]):
                 size = capacity * op[12] * op[13]
-                _finish(source[m * plane :], pitch, rows, op, weights, m, n_images, target[m * size :])
+                _finish(source[m * plane :], pitch, rows, op, weights, m, n_images, raw[2:], target[m * size :])

@@ -43,6 +43,10 @@ class Candidates:
         """The candidates at these indices, in their order."""
         return Candidates(self.boxes[chosen], self.scores[chosen], self.corrections[chosen])
 
+    def likely(self, threshold: float) -> Candidates:
+        """The candidates with at least this score, in float32."""
+        return self.take(self.scores >= np.float32(threshold))
+
     def suppress(self, threshold: float) -> Candidates:
         """Non-maximum suppression by intersection over union, best first."""
         return self.take(box.suppress(self.boxes, self.scores, threshold))
@@ -53,7 +57,7 @@ class Candidates:
 
 
 def pyramid_scales(height: int, width: int) -> list[float]:
-    """Scale of each pyramid level, large to small faces missing none of 60 px; empty for tiny pictures."""
+    """Scale of each pyramid level, small faces first; empty if no face of 60 px fits into the picture."""
     shorter = min(height, width)
     if shorter < 1:
         return []
@@ -70,7 +74,7 @@ class MTCNN:
     def __init__(self, weights: MTCNNWeights) -> None:
         self.weights = weights
         self.rnet = _prepare("RNet", weights.rnet, 24, 24, batch=8)
-        self.onet = _prepare("ONet", weights.onet, 48, 48, batch=4)
+        self.onet = _prepare("ONet", weights.onet, 48, 48, batch=8)
         self._frame_size = (0, 0)
         self._pnets: dict[tuple[int, int], Network] = {}
 
@@ -87,13 +91,12 @@ class MTCNN:
         crop_and_resize(bgr, whole, network.input_buffer())
         output = network.run(1)[:, 0]
         probability = _probability(output[0], output[1])
-        x, y = np.nonzero(probability.T >= np.float32(THRESHOLDS[0]))
+        likely = probability >= np.float32(THRESHOLDS[0])
+        x, y = np.nonzero(likely.T)
         cell = np.column_stack([x, y])
         near = np.trunc((STRIDE * cell + 1).astype(np.float32) / np.float32(scale))
         far = np.trunc((STRIDE * cell + WINDOW).astype(np.float32) / np.float32(scale))
-        return Candidates(
-            np.hstack([near, far - near]), probability[y, x], np.ascontiguousarray(output[2:6, y, x].T)
-        )
+        return Candidates(np.hstack([near, far - near]), probability[y, x], np.ascontiguousarray(output[2:6, y, x].T))
 
     def proposals(self, bgr: NDArray[np.uint8]) -> Candidates:
         """PNet on the whole pyramid, after suppression inside and across levels."""
@@ -126,9 +129,8 @@ class MTCNN:
         """Find the faces of a picture; see :func:`detect_faces`."""
         bgr = np.ascontiguousarray(bgr)
         found = self.refine(bgr, self.proposals(bgr).squares(), self.rnet)
-        found = found.take(found.scores >= np.float32(THRESHOLDS[1])).suppress(0.7)
-        found = self.refine(bgr, found.squares(), self.onet)
-        found = found.take(found.scores >= np.float32(THRESHOLDS[2]))
+        found = found.likely(THRESHOLDS[1]).suppress(0.7)
+        found = self.refine(bgr, found.squares(), self.onet).likely(THRESHOLDS[2])
         corrected = box.correct(found.boxes, found.corrections, margin=1)
         best_first = box.suppress(corrected, found.scores, 0.7, minimum=True)
         return box.landmark_tight(corrected[best_first]), found.scores[best_first]

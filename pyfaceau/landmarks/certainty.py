@@ -110,9 +110,9 @@ class Certainty:
             return 0.0
         scores = network.run(1).reshape(-1)
         bins, winner = scores.size, int(scores.argmax())  # the first maximum
-        # In float32 as the original: with 20 bins, bin 5 must come out as exactly the bound 0.725.
-        unaligned = np.float32(-1 + 1 / bins + 2 * winner / bins)
-        return float(np.float32(0.5) * (np.float32(1) - unaligned))
+        # Rounded to float32 once, as the original's: with 20 bins, bin 5 is exactly the bound 0.725.
+        error = -1 + 1 / bins + 2 * winner / bins
+        return float(np.float32(0.5 * (1 - error)))
 
 
 def certainty(
