@@ -93,4 +93,4 @@ def choose(boxes: Boxes, preference: tuple[float, float] | None = None) -> int |
     if preference is None or not len(boxes):
         return widest(boxes)
     centres = boxes[:, :2] + boxes[:, 2:] / 2
-    return int(np.argmin(np.hypot(*(centres - np.float32(preference)).T)))
+    return int(np.argmin(np.hypot(*(centres - np.array(preference, np.float32)).T)))

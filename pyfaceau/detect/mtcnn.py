@@ -100,11 +100,11 @@ class MTCNN:
 
     def proposals(self, bgr: NDArray[np.uint8]) -> Candidates:
         """PNet on the whole pyramid, after suppression inside and across levels."""
-        size = bgr.shape[:2]
-        if size != self._frame_size:
+        height, width = bgr.shape[:2]
+        if (height, width) != self._frame_size:
             self._pnets.clear()
-            self._frame_size = size
-        levels = [self.propose(bgr, scale).suppress(0.5) for scale in pyramid_scales(*size)]
+            self._frame_size = height, width
+        levels = [self.propose(bgr, scale).suppress(0.5) for scale in pyramid_scales(height, width)]
         if not levels:
             return Candidates(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 4), np.float32))
         return Candidates(

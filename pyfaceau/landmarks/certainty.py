@@ -62,10 +62,11 @@ class PreparedView:
             raise ModelError(
                 f"detection validator: {len(rows)} face pixels, {view.mean.size} means, {view.std.size} deviations"
             )
-        points = np.stack([columns, rows], axis=1).astype(np.float32) + np.float32([view.min_x, view.min_y])
+        points = np.stack([columns, rows], axis=1).astype(np.float32) + np.array([view.min_x, view.min_y], np.float32)
         network = Network.prepare(view.cnn, 1, height, width)
+        pitch, yaw, roll = np.ravel(view.orientation)
         return cls(
-            tuple(float(angle) for angle in np.ravel(view.orientation)),
+            (float(pitch), float(yaw), float(roll)),
             rows * np.int64(width) + columns,
             np.array(view.triangle_id[rows, columns], dtype=np.int32),
             points,

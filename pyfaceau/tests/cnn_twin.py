@@ -20,8 +20,9 @@ def evaluate(cnn: CNN, maps: np.ndarray) -> np.ndarray:
 def apply(layer: object, maps: np.ndarray) -> np.ndarray:
     match layer:
         case Conv():
-            windows = np.lib.stride_tricks.sliding_window_view(maps, layer.kernels.shape[2:], axis=(1, 2))
-            return np.einsum("cyxij,kcij->kyx", windows, layer.kernels) + layer.bias[:, None, None]
+            height, width = layer.kernels.shape[2:]
+            windows = np.lib.stride_tricks.sliding_window_view(maps, (len(maps), height, width))[0]
+            return np.einsum("yxcij,kcij->kyx", windows, layer.kernels) + layer.bias[:, None, None]
         case MaxPool():
             return max_pool(layer, maps)
         case Dense():

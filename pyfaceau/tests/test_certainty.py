@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from pyfaceau.errors import ModelError
 from pyfaceau.landmarks import certainty as module
@@ -22,7 +23,11 @@ VIDEOS = {
     "2015-10-15-15-14": SHARED / "videos" / "openface_2015-10-15-15-14.avi",
     "lost": SHARED / "stages" / "lost" / "lost.mp4",
 }
-F0 = np.float32([0, 0, 0])
+F0 = np.zeros(3, np.float32)
+
+
+def f32(values: ArrayLike) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
 # --- a validator small enough to follow by hand ---------------------------------------------------
@@ -54,7 +59,7 @@ def tiny(bins: int = 4) -> Certainty:
 
 
 def corner_landmarks(x: float, y: float, size: float) -> np.ndarray:
-    return np.float32([x, x + size, x, y, y, y + size])
+    return f32([x, x + size, x, y, y, y + size])
 
 
 @pytest.mark.parametrize(("brightest", "expected"), [(0, 0.875), (1, 0.625), (2, 0.375), (3, 0.125)])
@@ -81,13 +86,13 @@ def test_the_nearest_view_is_chosen_and_the_first_of_equals() -> None:
     angles = [(0, 0, 0), (0, -0.4, 0), (0, 0.4, 0), (0.3, 0.3, 0)]
     prepared = Certainty(Validator(tuple(tiny_view(orientation=angle) for angle in angles)))
     eulers = [(0, 0, 0), (0, -0.21, 0), (0, 0.19, 0), (0, 0.2, 0), (0, 5, 0), (0.2, 0.25, 0.1)]
-    assert [prepared.nearest_view(np.float32(euler)) for euler in eulers] == [0, 1, 0, 2, 2, 3]
+    assert [prepared.nearest_view(f32(euler)) for euler in eulers] == [0, 1, 0, 2, 2, 3]
 
 
 def test_degenerate_regions_and_impossible_landmarks_give_zero() -> None:
     gray = np.full((40, 50), 7, np.uint8)
     far_away = [corner_landmarks(-500, 10, 8), corner_landmarks(500, 10, 8), corner_landmarks(10, -1e30, 8)]
-    no_numbers = [np.float32([1, np.nan, 3, 4, 5, 6]), np.float32([1, 2, 3, 4, np.inf, 6])]
+    no_numbers = [f32([1, np.nan, 3, 4, 5, 6]), f32([1, 2, 3, 4, np.inf, 6])]
     for landmarks in far_away + no_numbers:
         assert tiny()(gray, landmarks, F0) == 0
     assert tiny()(np.zeros((2, 2), np.uint8), corner_landmarks(0, 0, 2), F0) == 0
@@ -95,15 +100,15 @@ def test_degenerate_regions_and_impossible_landmarks_give_zero() -> None:
 
 
 def test_region_is_truncated_then_clipped() -> None:
-    landmarks = np.float32([10.9, 20.2, 15, 3.5, 30.9, 12])
+    landmarks = f32([10.9, 20.2, 15, 3.5, 30.9, 12])
     assert region(landmarks, 100, 100) == (7, 0, 23, 33)
     assert region(landmarks, 30, 20) == (7, 0, 19, 29)
-    assert region(np.float32([1, 2, 5.9, 6.9]), 100, 100) == (0, 2, 5, 9)
+    assert region(f32([1, 2, 5.9, 6.9]), 100, 100) == (0, 2, 5, 9)
 
 
 def test_triangle_maps_carry_reference_corners_to_the_landmarks() -> None:
     view = module.PreparedView.prepare(tiny_view())
-    landmarks = np.float32([11, 19, 12, 13, 14, 25])
+    landmarks = f32([11, 19, 12, 13, 14, 25])
     triangle_maps(landmarks, 5, 6, view.triangles, view.weights, view.coefficients)
     x, y = view.coefficients[0, :3], view.coefficients[0, 3:]
     for corner, (column, row) in enumerate([(0, 0), (4, 0), (0, 4)]):
@@ -129,7 +134,7 @@ def test_sampling_equals_its_twin_inside_at_the_edge_and_outside() -> None:
     x0, y0, x1, y1 = 11, 7, 47, 39
     points = rng.uniform(-30, 60, (3000, 2)).astype(np.float32)
     points[:40] = np.mgrid[-1:1, 30:50].reshape(2, -1).T  # whole pixels around the edges
-    identity = np.float32([[0, 1, 0, 0, 0, 1]])
+    identity = f32([[0, 1, 0, 0, 0, 1]])
     values = np.zeros(len(points))
     sample(gray, x0, y0, x1, y1, np.zeros(len(points), np.int32), points, identity, values)
     expected = remap_twin(gray[y0:y1, x0:x1], points[:, 0], points[:, 1])
@@ -220,7 +225,7 @@ def test_every_hypothesis_has_its_recorded_certainty() -> None:
             certainty(arrays["gray"], vector(points), g[1:4], prepared)
             for points, g in zip(landmarks, parameters, strict=True)
         ]
-        assert np.float32(found).tolist() == recorded.tolist()
+        assert f32(found).tolist() == recorded.tolist()
 
 
 def frames(clip: str) -> Iterator[np.ndarray]:
@@ -303,6 +308,6 @@ def test_demo_clip_has_its_golden_confidence() -> None:
     assert len(golden) == 270
     for row in golden:
         gray = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY)
-        landmarks = np.float32([row[f"{axis}_{i}"] for axis in "xy" for i in range(68)])
-        euler = np.float32([row["p_rx"], row["p_ry"], row["p_rz"]])
+        landmarks = f32([row[f"{axis}_{i}"] for axis in "xy" for i in range(68)])
+        euler = f32([row["p_rx"], row["p_ry"], row["p_rz"]])
         assert round(prepared(gray, landmarks, euler), 2) == row["confidence"]  # the CSV has two decimals

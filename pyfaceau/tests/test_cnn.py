@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pyfaceau import cnn
+from pyfaceau import _cnn
 from pyfaceau.cnn import Network, pooled_size
 from pyfaceau.errors import ModelError
 from pyfaceau.tests.cnn_twin import evaluate, max_pool
@@ -154,7 +154,7 @@ def test_accumulate_adds_weighted_shifted_runs() -> None:
     low, high = floats(rng, 2, 12)
     runs = np.stack([source[o : o + n] for o in offsets])
     result = np.ones((2, n), np.float32)
-    cnn._accumulate(result[0], result[1], source, offsets, low, high, n)
+    _cnn.accumulate(result[0], result[1], source, offsets, low, high, n)
     np.testing.assert_allclose(result, np.stack([1 + low @ runs, 1 + high @ runs]), atol=1e-5)
 
 
@@ -164,13 +164,13 @@ def test_activations_equal_their_formulas() -> None:
     formulas = [values, np.maximum(values, 0), np.where(values >= 0, values, slope * values), 1 / (1 + np.exp(-values))]
     for kind, expected in enumerate(formulas):
         result = values.copy()
-        cnn._activate(result, len(result), kind, slope)
+        _cnn.activate(result, len(result), kind, slope)
         np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 def test_dot_equals_its_formula() -> None:
     a, b = floats(np.random.default_rng(8), 2, 77)
-    assert cnn._dot(a, b, 70) == pytest.approx(float(a[:70].astype(float) @ b[:70]), abs=1e-5)
+    assert _cnn.dot(a, b, 70) == pytest.approx(float(a[:70].astype(float) @ b[:70]), abs=1e-5)
 
 
 @cache

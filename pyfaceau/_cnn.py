@@ -1,0 +1,204 @@
+"""Kernels of :mod:`pyfaceau.cnn`. A network is a table of operations over flat arrays; maps lie as described there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyfaceau._jit import kernel
+
+TAPS = 6  # kernel taps per pass of the innermost loop: 6 inputs x 2 maps fill the 16 vector registers of AVX2
+TILE = 1024  # floats of two output maps that stay in the first-level cache during all passes
+STEP = 32  # runs are rounded up to this, so that the compiler's scalar remainder loop never runs
+
+CONV, DENSE, POST = 0, 1, 2
+IDENTITY, RELU, PRELU, SIGMOID = 0, 1, 2, 3
+
+# Columns of the operation table: size of the input, of the maps before pooling, and of the output; where the
+# operation's weights, biases, slopes and tap offsets start; number of taps, padded.
+KIND, IN_MAPS, IN_H, IN_W, MAPS, H, W, ACT, POOL_X, POOL_Y, STRIDE_X, STRIDE_Y = range(12)
+OUT_H, OUT_W, WEIGHTS, BIAS, SLOPE, OFFSETS, N_TAPS, FIELDS = range(12, 20)
+
+
+@kernel(fastmath={"contract"})
+def accumulate(low, high, source, offsets, weights_low, weights_high, n):
+    """Add to two output runs the weighted inputs at every offset, six offsets in one pass over the run."""
+    for group in range(len(offsets) // TAPS):
+        t = TAPS * group
+        in0 = source[offsets[t] :]
+        in1 = source[offsets[t + 1] :]
+        in2 = source[offsets[t + 2] :]
+        in3 = source[offsets[t + 3] :]
+        in4 = source[offsets[t + 4] :]
+        in5 = source[offsets[t + 5] :]
+        a0, a1, a2 = weights_low[t], weights_low[t + 1], weights_low[t + 2]
+        a3, a4, a5 = weights_low[t + 3], weights_low[t + 4], weights_low[t + 5]
+        b0, b1, b2 = weights_high[t], weights_high[t + 1], weights_high[t + 2]
+        b3, b4, b5 = weights_high[t + 3], weights_high[t + 4], weights_high[t + 5]
+        for i in range(n):
+            v0, v1, v2, v3, v4, v5 = in0[i], in1[i], in2[i], in3[i], in4[i], in5[i]
+            a = low[i]
+            b = high[i]
+            a = a + a0 * v0
+            b = b + b0 * v0
+            a = a + a1 * v1
+            b = b + b1 * v1
+            a = a + a2 * v2
+            b = b + b2 * v2
+            a = a + a3 * v3
+            b = b + b3 * v3
+            a = a + a4 * v4
+            b = b + b4 * v4
+            a = a + a5 * v5
+            b = b + b5 * v5
+            low[i] = a
+            high[i] = b
+
+
+@kernel
+def activate(values, n, kind, slope):
+    """Apply an activation to ``values[:n]`` in place."""
+    zero = np.float32(0)
+    if kind == RELU:
+        for i in range(n):
+            values[i] = max(values[i], zero)
+    elif kind == PRELU:
+        for i in range(n):
+            values[i] = max(values[i], zero) + slope * min(values[i], zero)
+    elif kind == SIGMOID:
+        one = np.float32(1)
+        for i in range(n):
+            values[i] = one / (one + np.exp(-values[i]))
+
+
+@kernel
+def pool(raw, pitch, rows, op, n_images, work, out):
+    """Max-pool one map of all images, rows ``pitch`` and images ``rows`` rows apart, into the compact ``out``.
+
+    The flat maps in ``work`` gather the maximum of the window that starts at every element: neighbour by
+    neighbour along the row, then row by row, always from one array to another so that the loops vectorise.
+    Windows over the edge are done apart.
+    """
+    height, width = op[H], op[W]
+    kx, ky, sx, sy = op[POOL_X], op[POOL_Y], op[STRIDE_X], op[STRIDE_Y]
+    out_h, out_w = op[OUT_H], op[OUT_W]
+    n = (((n_images - 1) * rows + height - 1) * pitch + width + STEP - 1) // STEP * STEP
+    source, spread, spare = raw, work[0], work[1]
+    for step in range(max(kx + ky - 2, 1)):
+        beside = source[(1 if step < kx - 1 else pitch) if kx + ky > 2 else 0 :]
+        for i in range(n):
+            spread[i] = max(source[i], beside[i])
+        source, spread, spare = spread, spare, spread
+    for image in range(n_images):
+        for y in range(out_h):
+            row = source[(image * rows + y * sy) * pitch :]
+            line = out[(image * out_h + y) * out_w :]
+            for x in range(out_w):
+                line[x] = row[x * sx]
+        whole_h, whole_w = (height - ky) // sy + 1, (width - kx) // sx + 1
+        for y in range(out_h):
+            for x in range(whole_w if y < whole_h else 0, out_w):
+                out[(image * out_h + y) * out_w + x] = clipped_maximum(
+                    raw, (image * rows + y * sy) * pitch + x * sx, pitch,
+                    min(ky, height - y * sy), min(kx, width - x * sx),
+                )  # fmt: skip
+
+
+@kernel
+def clipped_maximum(raw, start, pitch, height, width):
+    best = raw[start]
+    for y in range(height):
+        for x in range(width):
+            best = max(best, raw[start + y * pitch + x])
+    return best
+
+
+@kernel
+def finish(raw, pitch, rows, op, weights, map_index, n_images, work, target):
+    """Activation and pooling of one map of all images: from ``raw`` (rows ``pitch`` apart) to ``target``."""
+    kind = op[ACT]
+    slope = weights[op[SLOPE] + map_index] if kind == PRELU else np.float32(0)
+    # Functions that never fall may follow the maximum, where there are fewer values.
+    falling = kind == PRELU and slope < np.float32(0)
+    if falling:
+        activate(raw, ((n_images - 1) * rows + op[H] - 1) * pitch + op[W], kind, slope)
+    size = op[OUT_H] * op[OUT_W]
+    if op[POOL_X] * op[POOL_Y] * op[STRIDE_X] * op[STRIDE_Y] > 1:
+        pool(raw, pitch, rows, op, n_images, work, target)
+    else:
+        # Rows in whole steps: what hangs over is overwritten by the next row, image or map.
+        n = (op[W] + STEP - 1) // STEP * STEP
+        for image in range(n_images):
+            for y in range(op[H]):
+                row, line = raw[(image * rows + y) * pitch :], target[image * size + y * op[W] :]
+                for x in range(n):
+                    line[x] = row[x]
+    if not falling:
+        activate(target, (n_images * size + STEP - 1) // STEP * STEP, kind, slope)
+
+
+@kernel
+def convolve(op, weights, offsets, source, target, raw, capacity, n_images):
+    """Valid convolution, activation and pooling, two output maps at a time."""
+    pitch = op[IN_W]
+    # From the first image's first output to the last image's last one.
+    length = ((n_images - 1) * op[IN_H] + op[H] - 1) * pitch + op[W]
+    n_tiles = (length + TILE - 1) // TILE
+    tile = ((length + n_tiles - 1) // n_tiles + STEP - 1) // STEP * STEP
+    n_taps = op[N_TAPS]
+    taps = offsets[op[OFFSETS] : op[OFFSETS] + n_taps]
+    size = capacity * op[OUT_H] * op[OUT_W]
+    for first in range(0, op[MAPS], 2):
+        w = op[WEIGHTS] + first * n_taps
+        for start in range(0, length, tile):
+            n = (min(tile, length - start) + STEP - 1) // STEP * STEP
+            low = raw[0, start : start + n]
+            high = raw[1, start : start + n]
+            low[:] = weights[op[BIAS] + first]
+            high[:] = weights[op[BIAS] + first + 1]
+            accumulate(low, high, source[start:], taps, weights[w:], weights[w + n_taps :], n)
+        for k in range(min(2, op[MAPS] - first)):
+            finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[2:], target[(first + k) * size :])
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
+def dot(a, b, n):
+    total = np.float32(0)
+    for i in range(n):
+        total += a[i] * b[i]
+    return total
+
+
+@kernel
+def connect(op, weights, source, target, features, capacity, n_images):
+    """Fully connected layer and activation."""
+    pixels = op[IN_H] * op[IN_W]
+    n_in = op[IN_MAPS] * pixels
+    for image in range(n_images):
+        for m in range(op[IN_MAPS]):
+            for i in range(pixels):
+                features[m * pixels + i] = source[(m * capacity + image) * pixels + i]
+        for k in range(op[MAPS]):
+            value = dot(features, weights[op[WEIGHTS] + k * n_in :], n_in) + weights[op[BIAS] + k]
+            target[k * capacity + image] = value
+    for k in range(op[MAPS]):
+        slope = weights[op[SLOPE] + k] if op[ACT] == PRELU else np.float32(0)
+        activate(target[k * capacity :], n_images, op[ACT], slope)
+
+
+@kernel
+def run_network(operations, weights, offsets, work, raw, features, capacity, n_images):
+    """Evaluate a prepared network on ``n_images`` of at most ``capacity`` images; see :class:`pyfaceau.cnn.Network`."""
+    for index in range(len(operations)):
+        op = operations[index]
+        source = work[index % 2]
+        target = work[(index + 1) % 2]
+        if op[KIND] == CONV:
+            convolve(op, weights, offsets, source, target, raw, capacity, n_images)
+        elif op[KIND] == DENSE:
+            connect(op, weights, source, target, features, capacity, n_images)
+        else:
+            rows, pitch = op[IN_H], op[IN_W]
+            plane = capacity * rows * pitch
+            for m in range(op[MAPS]):
+                size = capacity * op[OUT_H] * op[OUT_W]
+                finish(source[m * plane :], pitch, rows, op, weights, m, n_images, raw[2:], target[m * size :])
