@@ -90,3 +90,67 @@ def row_products(count: int, taps: int) -> Any:
         return types.void(area, types.intp, types.intp, weights, types.intp, out, types.intp), generate
 
     return products
+
+
+@cache
+def tile_product(rows: int, vectors: int) -> Any:
+    """An intrinsic for a ``rows`` x ``8 vectors`` tile of a float32 matrix product.
+
+    The returned function has the signature
+    ``(address, weight_stride, depth, x, start, stride, out, to, out_stride)``: ``address`` is that of a row-major
+    float32 matrix in memory that the caller keeps alive (a mapped file, say), ``x`` and ``out`` are one-dimensional
+    float32 arrays. For r < rows and c < 8 vectors it adds
+    ``sum over k < depth of weights[r weight_stride + k] * x[start + k stride + c]`` to ``out[to + r out_stride + c]``.
+    Nothing is checked: the caller answers for the bounds.
+    """
+
+    @intrinsic
+    def product(typingctx, address, weight_stride, depth, x, start, stride, out, to, out_stride):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+            undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+
+            def data(position):  # type: ignore[no-untyped-def]
+                array = context.make_array(signature.args[position])(context, builder, args[position])
+                return builder.gep(array.data, [args[position + 1]])
+
+            def vector_at(pointer, lane):  # type: ignore[no-untyped-def]
+                moved = builder.gep(pointer, [ir.Constant(index, lane)])
+                return builder.bitcast(moved, vector.as_pointer())
+
+            weights = builder.inttoptr(args[0], f32.as_pointer())
+            weight_rows = [
+                builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)
+            ]
+            source, target = data(3), data(6)
+            target_rows = [builder.gep(target, [builder.mul(args[8], ir.Constant(index, r))]) for r in range(rows)]
+            sums = [
+                [
+                    cgutils.alloca_once_value(builder, builder.load(vector_at(row, LANES * v), align=4))
+                    for v in range(vectors)
+                ]
+                for row in target_rows
+            ]
+            with cgutils.for_range(builder, args[2]) as loop:
+                line = builder.gep(source, [builder.mul(loop.index, args[5])])
+                loaded = [builder.load(vector_at(line, LANES * v), align=4) for v in range(vectors)]
+                for r in range(rows):
+                    scalar = builder.load(builder.gep(weight_rows[r], [loop.index]))
+                    lane = builder.insert_element(undefined, scalar, first)
+                    spread = builder.shuffle_vector(lane, undefined, mask)
+                    for v in range(vectors):
+                        term = builder.fmul(spread, loaded[v], flags=("contract",))
+                        builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=("contract",)), sums[r][v])
+            for r in range(rows):
+                for v in range(vectors):
+                    builder.store(builder.load(sums[r][v]), vector_at(target_rows[r], LANES * v), align=4)
+            return context.get_dummy_value()
+
+        arrays = all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (x, out))
+        if not arrays:
+            return None
+        size = types.intp
+        return types.void(size, size, size, x, size, size, out, size, size), generate
+
+    return product

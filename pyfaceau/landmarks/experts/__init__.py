@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts
-from pyfaceau.weights.models import CCNFPatches, LandmarkModel
+from pyfaceau.landmarks.experts.cen import CENExperts
+from pyfaceau.landmarks.experts.svr import SVRExperts
+from pyfaceau.weights.models import CCNFPatches, CENPatches, LandmarkModel, Patches
 
 
 class Experts(Protocol):
@@ -20,6 +22,14 @@ class Experts(Protocol):
         """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10], which may be overwritten."""
 
 
+def _prepare(patches: Patches) -> Experts:
+    if isinstance(patches, CCNFPatches):
+        return CCNFExperts(patches)
+    if isinstance(patches, CENPatches):
+        return CENExperts(patches)
+    return SVRExperts(patches)
+
+
 def prepare_experts(model: LandmarkModel) -> Sequence[Experts]:
     """The model's patch experts, coarse to fine, laid out for their kernels."""
-    return [CCNFExperts(patches) for patches in model.patches if isinstance(patches, CCNFPatches)]
+    return [_prepare(patches) for patches in model.patches]

@@ -83,27 +83,27 @@ def block_statistics(area, window, means, inverse_norms, column_sums, column_squ
 
 
 @kernel
-def _correlate(flat, window, side, weights, first, out):
+def correlate(flat, window, side, weights, out):
     """Products of every block of a flattened area with eight templates: ``out[8 (window y + x) + q]``."""
     for y in range(window):
         start, to = y * side, LANES * y * window
         if window == 9:
-            _rows_9(flat, start, side, weights, first, out, to)
+            _rows_9(flat, start, side, weights, 0, out, to)
         elif window == 7:
-            _rows_7(flat, start, side, weights, first, out, to)
+            _rows_7(flat, start, side, weights, 0, out, to)
         elif window == 11:
-            _rows_11(flat, start, side, weights, first, out, to)
+            _rows_11(flat, start, side, weights, 0, out, to)
         elif window == 5:
-            _rows_5(flat, start, side, weights, first, out, to)
+            _rows_5(flat, start, side, weights, 0, out, to)
         elif window == 3:
-            _rows_3(flat, start, side, weights, first, out, to)
+            _rows_3(flat, start, side, weights, 0, out, to)
         else:
             x = 0
             while x + 7 <= window:
-                _rows_7(flat, start + x, side, weights, first, out, to + LANES * x)
+                _rows_7(flat, start + x, side, weights, 0, out, to + LANES * x)
                 x += 7
             while x < window:
-                _rows_1(flat, start + x, side, weights, first, out, to + LANES * x)
+                _rows_1(flat, start + x, side, weights, 0, out, to + LANES * x)
                 x += 1
 
 
@@ -166,7 +166,7 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
         unary[:cells] = np.float32(0)
         flat = area.reshape(-1)
         for group in range(groups):
-            _correlate(flat, window, side, weights[i, group].reshape(-1), 0, products)
+            correlate(flat, window, side, weights[i, group].reshape(-1), products)
             for k in range(cells):
                 unary[k] += _neuron_sum(
                     products[k * LANES :], means[k], inverse_norms[k],
