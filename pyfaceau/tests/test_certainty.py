@@ -140,8 +140,9 @@ def test_sampling_equals_its_twin_inside_at_the_edge_and_outside() -> None:
     expected = remap_twin(gray[y0:y1, x0:x1], points[:, 0], points[:, 1])
     assert np.array_equal(values, expected)
     assert (values == 0).any()
-    opencv = cv2.remap(gray[y0:y1, x0:x1].astype(np.float32), *points.T[..., None], cv2.INTER_LINEAR).ravel()
-    assert np.array_equal(values, opencv)
+    map_x, map_y = points.T[..., None].copy()
+    opencv = cv2.remap(gray[y0:y1, x0:x1].astype(np.float32), map_x, map_y, interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(values, opencv.ravel())
 
 
 def test_normalisation_equals_its_formula() -> None:
@@ -231,7 +232,7 @@ def test_every_hypothesis_has_its_recorded_certainty() -> None:
 def frames(clip: str) -> Iterator[np.ndarray]:
     capture = cv2.VideoCapture(str(VIDEOS[clip]))
     while (frame := capture.read()[1]) is not None:
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 @needs_shared
@@ -307,7 +308,7 @@ def test_demo_clip_has_its_golden_confidence() -> None:
     capture = cv2.VideoCapture(str(SHARED / "demo" / "clips" / "astronaut.mp4"))
     assert len(golden) == 270
     for row in golden:
-        gray = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY)
+        gray = np.asarray(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY), np.uint8)
         landmarks = f32([row[f"{axis}_{i}"] for axis in "xy" for i in range(68)])
         euler = f32([row["p_rx"], row["p_ry"], row["p_rz"]])
         assert round(prepared(gray, landmarks, euler), 2) == row["confidence"]  # the CSV has two decimals

@@ -11,7 +11,7 @@ from pyfaceau.cnn import Network, pooled_size
 from pyfaceau.errors import ModelError
 from pyfaceau.tests.cnn_twin import evaluate, max_pool
 from pyfaceau.tests.shared import OPENFACE, needs_shared
-from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, MTCNNWeights, PReLU, ReLU, Sigmoid
+from pyfaceau.weights.models import CNN, CNNLayer, Conv, Dense, MaxPool, MTCNNWeights, PReLU, ReLU, Sigmoid
 from pyfaceau.weights.store import find_models, load_mtcnn
 
 
@@ -31,7 +31,7 @@ def both_signs(rng: np.random.Generator, n: int) -> PReLU:
     return PReLU(rng.uniform(-0.5, 0.5, n).astype(np.float32))
 
 
-def assert_like_twin(layers: list[object], maps: int, height: int, width: int, batch: int, seed: int = 0) -> None:
+def assert_like_twin(layers: list[CNNLayer], maps: int, height: int, width: int, batch: int, seed: int = 0) -> None:
     network_layers = CNN(tuple(layers))
     images = floats(np.random.default_rng(seed), 5, maps, height, width)
     result = Network.prepare(network_layers, maps, height, width, batch)(images)
@@ -59,7 +59,7 @@ def test_fused_and_separate_pooling_equal_their_twin(pool: tuple[int, ...], size
 
 def test_layers_in_unusual_orders_equal_their_twin() -> None:
     rng = np.random.default_rng(3)
-    layers = [
+    layers: list[CNNLayer] = [
         ReLU(), MaxPool(2, 2, 2, 2), MaxPool(2, 2, 1, 1), both_signs(rng, 2), Sigmoid(), conv(rng, 2, 7, 3, 3),
         ReLU(), ReLU(), MaxPool(3, 3, 2, 2), dense(rng, 7 * 5 * 3, 11), both_signs(rng, 11), dense(rng, 11, 4),
     ]  # fmt: skip
@@ -120,7 +120,7 @@ def test_one_network_serves_inputs_again_and_again() -> None:
     network = Network.prepare(CNN((conv(rng, 1, 3, 2, 2), ReLU(), MaxPool(2, 2, 2, 2))), 1, 9, 9)
     a, b = floats(rng, 1, 1, 9, 9), floats(rng, 1, 1, 9, 9)
     first = network(a)
-    network(b * 1e6)
+    network(b * np.float32(1e6))
     assert np.array_equal(network(a), first)
 
 
@@ -136,7 +136,7 @@ def test_one_network_serves_inputs_again_and_again() -> None:
         [MaxPool(1, 1, 2, 2)],
     ],
 )
-def test_layers_that_do_not_fit_are_refused(layers: list[object]) -> None:
+def test_layers_that_do_not_fit_are_refused(layers: list[CNNLayer]) -> None:
     with pytest.raises(ModelError, match="layer"):
         Network.prepare(CNN(tuple(layers)), 1, 8, 8)
 

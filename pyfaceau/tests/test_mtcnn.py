@@ -257,7 +257,7 @@ def test_onet_boxes_equal_the_recorded_ones(clip: str, frame: int) -> None:
 def test_faces_equal_the_recorded_ones(clip: str, frame: int) -> None:
     bgr, expected = recorded(clip, frame)
     boxes, confidence = detect_faces(bgr, detector())
-    assert (boxes.dtype, confidence.dtype) == (np.float32, np.float32)
+    assert boxes.dtype == confidence.dtype == np.float32
     assert_close(boxes, expected["final_boxes"], PX)
     assert_close(confidence, expected["final_scores"], SCORE)
 
@@ -310,8 +310,8 @@ def test_widths_come_from_the_files() -> None:
     small = MTCNN(load_mtcnn(find_models(SHARED / "demo" / "pack")))
     assert small.onet.output_shape == (6, 1, 1)
     assert detector().onet.output_shape == (16, 1, 1)
-    _, bgr = cv2.VideoCapture(str(SHARED / "demo" / "clips" / "astronaut.mp4")).read()
-    boxes, confidence = detect_faces(bgr, small)
+    _, frame = cv2.VideoCapture(str(SHARED / "demo" / "clips" / "astronaut.mp4")).read()
+    boxes, confidence = detect_faces(np.asarray(frame, np.uint8), small)
     assert_close(boxes, rows((156.2018, 108.1486, 171.0018, 168.5444)), PX)
     assert confidence.tolist() == [pytest.approx(1, abs=1e-4)]
 
