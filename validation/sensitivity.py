@@ -1,0 +1,132 @@
+"""The smallest defect that each figure sees: caught in at least 95 of 100 runs with at most 1 false alarm in 100.
+
+A run is compared with an earlier one clip by clip: the statistic is the median over clips of how much worse the figure
+became. Without a defect it scatters as the reference's repetitions and our own run do against each other; its 99th
+percentile over resampled clips is the threshold. With a defect of some size in our run, the share of resamples beyond
+the threshold is the power. This is a run on another machine than the baseline's: on the same one the null is exactly 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from validation.compare import join
+from validation.errors import Undefined
+from validation.figures import DEFINITIONS, evaluate
+from validation.reference import Table
+from validation.stats import slow_down
+
+POWER, FALSE_ALARMS, DRAWS = 0.95, 0.01, 2000
+FIGURES = (
+    "landmarks.mean_px", "landmarks.p95_px", "landmarks.nme", "pose.axis_deg", "gaze.angle_deg", "intensity.ccc",
+    "intensity.mae", "intensity.worst_bias", "presence.agreement", "presence.worst_agreement",
+)  # fmt: skip
+
+Values = dict[str, dict[str, float]]
+"""clip -> figure -> value"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The power of one figure for one defect; ``smallest`` is ``None`` if no size is caught often enough."""
+
+    defect: str
+    unit: str
+    figure: str
+    threshold: float
+    false_alarms: float
+    powers: dict[str, float]
+    smallest: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dictionary."""
+        return asdict(self)
+
+
+def figures_of(reference: Table, run: Table) -> dict[str, float]:
+    """The figures that have a value."""
+    figures = evaluate(join(reference, run)).figures
+    return {name: f.value for name in FIGURES if (f := figures[name]).value is not None}
+
+
+def power_table(
+    defect: str, unit: str, plain: Sequence[Values], with_defect: Mapping[float, Values], seed: int = 20
+) -> list[Row]:
+    """One row a figure. ``plain``: runs without a defect, ours first; ``with_defect``: ours, by size of the defect."""
+    return [row for name in FIGURES if (row := _row(defect, unit, name, plain, with_defect, seed)) is not None]
+
+
+def _row(
+    defect: str, unit: str, figure: str, plain: Sequence[Values], with_defect: Mapping[float, Values], seed: int
+) -> Row | None:
+    every = [*plain, *with_defect.values()]
+    clips = sorted(clip for clip in plain[0] if all(figure in values.get(clip, {}) for values in every))
+    if len(clips) < 3:
+        return None
+    sign = -1.0 if DEFINITIONS[figure].better == "higher" else 1.0
+    runs = sign * np.array([[values[clip][figure] for clip in clips] for values in plain])
+    rng = np.random.default_rng(seed)
+    n = len(clips)
+    null = _statistics(rng, runs, runs, n, distinct=True)
+    threshold = float(np.quantile(null, 1 - FALSE_ALARMS, method="higher"))
+    powers = {}
+    for size, values in with_defect.items():
+        worse = sign * np.array([[values[clip][figure] for clip in clips]])
+        powers[size] = float((_statistics(rng, worse, runs, n, distinct=False) > threshold).mean())
+    # Caught from this size on: a larger defect that is missed again would make a smaller one useless.
+    caught = [s for s in sorted(powers) if all(powers[t] >= POWER for t in powers if t >= s)]
+    return Row(
+        defect, unit, figure, threshold, float((null > threshold).mean()),
+        {f"{size:g}": power for size, power in powers.items()}, caught[0] if caught else None,
+    )  # fmt: skip
+
+
+def _statistics(
+    rng: np.random.Generator, runs: np.ndarray, baselines: np.ndarray, clips: int, distinct: bool
+) -> np.ndarray:
+    """Median over resampled clips of run - baseline, f64 (DRAWS,); ``distinct``: never a run against itself."""
+    run = rng.integers(0, len(runs), DRAWS)
+    if distinct:
+        base = (run + rng.integers(1, len(baselines), DRAWS)) % len(baselines)
+    else:
+        base = rng.integers(0, len(baselines), DRAWS)
+    chosen = rng.integers(0, clips, (DRAWS, clips))
+    gap = runs[run[:, None], chosen] - baselines[base[:, None], chosen]
+    return np.median(gap, axis=1)
+
+
+SLOWDOWNS = (0.0, 0.02, 0.05, 0.08, 0.10, 0.12, 0.15, 0.20, 0.30)
+SLOWDOWN_MATTERS = 0.15
+
+
+def slowdown_rows(
+    figures: Sequence[dict[str, float]],
+    names: Sequence[str],
+    rounds: int,
+    budget: float,
+    draws: int = 200,
+    seed: int = 20,
+) -> list[Row]:
+    """Power of the speed command's own decision, from recorded rounds: each draw deals them out as base and tree."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name in names:
+        values = np.array([f[name] for f in figures if name in f])
+        if len(values) < 2 * 3:
+            raise Undefined(f"{len(values)} recorded rounds; at least 6 are needed to know their spread")
+        powers = {}
+        for slower in SLOWDOWNS:
+            base, tree = rng.choice(values, (2, draws, rounds))
+            found = [slow_down(a, b * (1 + slower), budget).slower for a, b in zip(base, tree, strict=True)]
+            powers[slower] = float(np.mean(found))
+        false_alarms = powers.pop(0.0)
+        caught = [s for s in powers if all(powers[t] >= POWER for t in powers if t >= s)]
+        good = caught[0] if caught and false_alarms <= FALSE_ALARMS else None
+        text = {f"{100 * s:g}": power for s, power in powers.items()}
+        smallest = None if good is None else 100 * good
+        rows.append(Row("slowdown", "%", f"speed {name}", budget, false_alarms, text, smallest))
+    return rows
