@@ -7,8 +7,10 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from pyfaceau.errors import PyfaceauError
 
 if TYPE_CHECKING:
     from pyfaceau.pipeline import Pipeline
+    from pyfaceau.video import Source
 
 
 @dataclass(frozen=True)
@@ -71,25 +74,53 @@ class _ProgressLine:
             sys.stderr.flush()
 
 
-def run_job(pipeline: Pipeline, job: Job, show_progress: bool, timings: bool) -> Report:
-    """Measure one input; what the user can mend becomes the report's ``error``."""
-    from pyfaceau.extraction import run
+def run_job(load: Callable[[], Pipeline], config: Config, job: Job, show_progress: bool, timings: bool) -> Report:
+    """Measure one input; what the user can mend about it, or about its output, becomes the report's ``error``.
+
+    ``load`` is called only when input and output are of use; what it raises is no matter of this job alone.
+    """
+    from pyfaceau.output.files import prepare_folder
     from pyfaceau.video import open_source
 
-    progress = _ProgressLine(str(job.path)) if show_progress else None
     try:
-        with open_source(job.path, pipeline.config) as source:
-            csv = job.output or job.folder / f"{source.name}.csv"
-            start = time.perf_counter()
-            result, _ = run(pipeline, source, csv, progress=progress)
-            speed = result.frames / (time.perf_counter() - start)
+        source = open_source(job.path, config)
+    except PyfaceauError as error:
+        return Report(error=str(error))
+    with source:
+        csv = job.output or job.folder / f"{source.name}.csv"
+        try:
+            prepare_folder(csv.parent)
+        except PyfaceauError as error:
+            return Report(error=str(error))
+        return _measure(load(), source, csv, show_progress, timings)
+
+
+def _measure(pipeline: Pipeline, source: Source, csv: Path, show_progress: bool, timings: bool) -> Report:
+    from pyfaceau.extraction import run
+
+    progress = _ProgressLine(source.location) if show_progress else None
+    start = time.perf_counter()
+    try:
+        result, _ = run(pipeline, source, csv, progress=progress)
     except PyfaceauError as error:
         return Report(error=str(error))
     finally:
         if progress is not None:
             progress.clear()
+    speed = result.frames / (time.perf_counter() - start)
     text = f"{source.location}: {result.frames} frames, {result.successes} with a face, {speed:.1f} frames/s -> {csv}"
     return Report(text, result.note, timings=result.clock.table() if timings else None)
+
+
+def _load(config: Config) -> Pipeline:
+    """Load the models, say which, and compile the kernels if that was not done before."""
+    from pyfaceau.pipeline import Pipeline
+    from pyfaceau.warmup import warm_up_if_cold
+
+    pipeline = Pipeline(config)
+    print(f"landmarks: {pipeline.model.name}, {pipeline.source.path} ({pipeline.source.origin})", file=sys.stderr)
+    warm_up_if_cold(pipeline)
+    return pipeline
 
 
 def run_jobs(jobs: Sequence[Job], config: Config, processes: int, timings: bool = False) -> int:
@@ -105,21 +136,19 @@ def run_jobs(jobs: Sequence[Job], config: Config, processes: int, timings: bool 
     PyfaceauError
         The weights are of no use; no job was run.
     """
-    from pyfaceau.pipeline import Pipeline
-    from pyfaceau.warmup import warm_up_if_cold
-
     processes = min(processes, len(jobs))
-    pipeline = Pipeline(config if processes == 1 else config.with_changes(threads=1))
-    print(f"landmarks: {pipeline.model.name}, {pipeline.source.path} ({pipeline.source.origin})", file=sys.stderr)
-    warm_up_if_cold(pipeline)
     if processes == 1:
-        reports: Iterator[Report] = (run_job(pipeline, job, True, timings) for job in jobs)
+        load = cache(lambda: _load(config))
+        reports = (run_job(load, config, job, True, timings) for job in jobs)
     else:
-        reports = _run_in_processes(jobs, pipeline.config, processes, timings)
+        single = config.with_changes(threads=1)
+        _load(single)
+        reports = _run_in_processes(jobs, single, processes, timings)
     failed = 0
-    for report in reports:
-        failed += report.error is not None
-        _print(report)
+    with closing(reports):
+        for report in reports:
+            failed += report.error is not None
+            _print(report)
     return failed
 
 
@@ -145,15 +174,27 @@ def _work(config: Config, tasks: Any, results: Any, timings: bool) -> None:
     from pyfaceau.pipeline import Pipeline
 
     try:
-        pipeline = Pipeline(config)
+        load = cache(lambda: Pipeline(config))
         while (job := tasks.get()) is not None:
-            results.put(run_job(pipeline, job, False, timings))
+            results.put(run_job(load, config, job, False, timings))
     except KeyboardInterrupt:
         results.cancel_join_thread()
         sys.exit(130)
 
 
-def _run_in_processes(jobs: Sequence[Job], config: Config, processes: int, timings: bool) -> Iterator[Report]:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started here never gets the terminal's Ctrl-C, not even before it can say so itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run_in_processes(
+    jobs: Sequence[Job], config: Config, processes: int, timings: bool
+) -> Generator[Report, None, None]:
     context = multiprocessing.get_context("spawn")
     tasks, results = context.Queue(), context.Queue()
     for job in [*jobs, *[None] * processes]:
@@ -163,8 +204,9 @@ def _run_in_processes(jobs: Sequence[Job], config: Config, processes: int, timin
         for i in range(processes)
     ]
     try:
-        for worker in workers:
-            worker.start()
+        with _deaf_to_interrupts():
+            for worker in workers:
+                worker.start()
         for _ in jobs:
             yield _next_report(results, workers)
     finally:
@@ -184,5 +226,5 @@ def _next_report(results: Any, workers: Sequence[Any]) -> Report:
         except queue.Empty:
             if dead := [worker for worker in workers if worker.exitcode not in (None, 0)]:
                 raise PyfaceauError(
-                    f"a process ended with code {dead[0].exitcode}, perhaps for lack of memory: use fewer --jobs"
+                    f"a process ended with code {dead[0].exitcode}: unless it says why, use fewer --jobs"
                 ) from None
