@@ -110,6 +110,7 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.update(_ONE_THREAD)
     if sys.argv[1:] == ["--serve"]:
         _serve()
     else:
