@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,12 +95,15 @@ def run(
     What became of the input, and its final action units if there are any.
     """
     result = Extraction(source.location, clock=clock or StageClock())
-    camera = intrinsics(source.width, source.height, pipeline.config)
-    outputs = None if csv is None else Outputs(csv, pipeline.config, source, camera, layout_for(pipeline))
-    tracking = pipeline.track(source, online=source.online, clock=result.clock)
-    try:
+    config, clock = pipeline.config, result.clock
+    with ExitStack() as stack:
+        tracking = stack.enter_context(closing(pipeline.track(source, online=source.online, clock=clock)))
+        outputs = None
+        if csv is not None:
+            camera = intrinsics(source.width, source.height, config)
+            outputs = stack.enter_context(Outputs(csv, config, source, camera, layout_for(pipeline)))
         for frame, face in tracking.pairs():
-            with result.clock.stage("record", frame.index):
+            with clock.stage("record", frame.index):
                 if outputs is not None:
                     outputs.write(face, frame.bgr)
                 if rows is not None:
@@ -112,10 +116,6 @@ def run(
         if outputs is not None:
             outputs.finish(*(aus or (None, None)))
             result.paths = outputs.paths
-    finally:
-        tracking.close()
-        if outputs is not None:
-            outputs.discard()
     result.note = source.note
     return result, aus
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,7 +101,8 @@ def _measure(pipeline: Pipeline, source: Source, csv: Path, show_progress: bool,
     progress = _ProgressLine(source.location) if show_progress else None
     start = time.perf_counter()
     try:
-        result, _ = run(pipeline, source, csv, progress=progress)
+        with _ended_by_interrupt(source) if source.online else nullcontext():
+            result, _ = run(pipeline, source, csv, progress=progress)
     except PyfaceauError as error:
         return Report(error=str(error))
     finally:
@@ -110,6 +111,21 @@ def _measure(pipeline: Pipeline, source: Source, csv: Path, show_progress: bool,
     speed = result.frames / (time.perf_counter() - start)
     text = f"{source.location}: {result.frames} frames, {result.successes} with a face, {speed:.1f} frames/s -> {csv}"
     return Report(text, result.note, timings=result.clock.table() if timings else None)
+
+
+@contextmanager
+def _ended_by_interrupt(source: Source) -> Iterator[None]:
+    """The first Ctrl-C ends a camera's recording, whose files are then completed; the second one interrupts."""
+
+    def end(*_: Any) -> None:
+        source.stop()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _load(config: Config) -> Pipeline:

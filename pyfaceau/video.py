@@ -79,6 +79,11 @@ class Source:
         self.note: str | None = None
         self.width = self.height = 0
         self._first: Frame | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the iteration after the frame in hand: how a camera, which has no end, is ended."""
+        self._stopped = True
 
     def _start(self, first: Frame | None, failure: str) -> None:
         if first is None:
@@ -99,7 +104,7 @@ class Source:
         while frame is not None:
             count += 1
             yield frame
-            frame = self._read()
+            frame = None if self._stopped else self._read()
         self._ended(count)
 
     def close(self) -> None:

@@ -95,14 +95,10 @@ class Outputs:
         self._csv.publish()
         self._unfinished.pop_all()
 
-    def discard(self) -> None:
-        """Remove what was written; nothing after `finish`."""
-        self._unfinished.close()
-
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.discard()
+        self._unfinished.close()
