@@ -30,20 +30,23 @@ def solve_pnp(shape, landmarks, fx, fy, cx, cy, pose):
     n = shape.shape[0] // 3
     jacobian = np.empty((2 * n, 6))
     residual = np.empty(2 * n)
+    camera = np.empty((3, n))
     before = np.empty(6)
     normal, right = np.empty((6, 6)), np.empty(6)
     damped, step = np.empty((6, 6)), np.empty(6)
     log_lambda = -3
-    error = _project(shape, landmarks, fx, fy, cx, cy, pose, residual, jacobian, True)
+    error = _project(shape, landmarks, fx, fy, cx, cy, pose, camera, residual)
     for _ in range(_MAX_STEPS):
+        _differentiate(shape, fx, fy, pose, camera, jacobian)
         _normal_equations(jacobian, residual, normal, right)
-        before[:] = pose
+        for i in range(6):
+            before[i] = pose[i]
         while True:
             if not _damped_step(normal, right, 10.0**log_lambda, damped, step):
                 return False
             for i in range(6):
                 pose[i] = before[i] - step[i]
-            new_error = _project(shape, landmarks, fx, fy, cx, cy, pose, residual, jacobian, False)
+            new_error = _project(shape, landmarks, fx, fy, cx, cy, pose, camera, residual)
             if not new_error > error or log_lambda >= _MAX_LOG_LAMBDA:
                 break
             log_lambda += 1
@@ -55,7 +58,7 @@ def solve_pnp(shape, landmarks, fx, fy, cx, cy, pose):
             length += before[i] * before[i]
         if not math.sqrt(moved) / (math.sqrt(length) + _SMALLEST) >= _EPSILON:
             break
-        error = _project(shape, landmarks, fx, fy, cx, cy, pose, residual, jacobian, True)
+        error = new_error
     return math.isfinite(new_error)
 
 
@@ -90,11 +93,14 @@ def _rotation_and_derivatives(turn, r, dr):
 
 
 @kernel
-def _project(shape, landmarks, fx, fy, cx, cy, pose, residual, jacobian, derive):
-    """Residuals [2n] as x0 y0 x1 y1 .. (px), their norm as the value, and the Jacobian [2n, 6] if `derive`."""
+def _project(shape, landmarks, fx, fy, cx, cy, pose, camera, residual):
+    """Residuals [2n] as x0 y0 x1 y1 .. (px); returns their norm.
+
+    ``camera`` [3, n] receives of each point x / z, y / z and 1 / z in camera space.
+    """
     n = shape.shape[0] // 3
     r, dr = np.empty((3, 3)), np.empty((3, 3, 3))
-    _rotation_and_derivatives(pose[:3], r, dr)
+    _rotation_and_derivatives(pose, r, dr)
     total = 0.0
     for i in range(n):
         px, py, pz = np.float64(shape[i]), np.float64(shape[n + i]), np.float64(shape[2 * n + i])
@@ -102,28 +108,41 @@ def _project(shape, landmarks, fx, fy, cx, cy, pose, residual, jacobian, derive)
         z = 1.0 / depth if depth != 0.0 else 1.0
         x = (r[0, 0] * px + r[0, 1] * py + r[0, 2] * pz + pose[3]) * z
         y = (r[1, 0] * px + r[1, 1] * py + r[1, 2] * pz + pose[4]) * z
+        camera[0, i], camera[1, i], camera[2, i] = x, y, z
         ex = x * fx + cx - np.float64(landmarks[i])
         ey = y * fy + cy - np.float64(landmarks[n + i])
         residual[2 * i] = ex
         residual[2 * i + 1] = ey
         total += ex * ex + ey * ey
-        if derive:
-            jx, jy = jacobian[2 * i], jacobian[2 * i + 1]
-            for k in range(3):
-                dz = dr[k, 2, 0] * px + dr[k, 2, 1] * py + dr[k, 2, 2] * pz
-                dx = dr[k, 0, 0] * px + dr[k, 0, 1] * py + dr[k, 0, 2] * pz
-                dy = dr[k, 1, 0] * px + dr[k, 1, 1] * py + dr[k, 1, 2] * pz
-                jx[k] = fx * z * (dx - x * dz)
-                jy[k] = fy * z * (dy - y * dz)
-            jx[3], jx[4], jx[5] = fx * z, 0.0, -fx * x * z
-            jy[3], jy[4], jy[5] = 0.0, fy * z, -fy * y * z
     return math.sqrt(total)
+
+
+@kernel
+def _differentiate(shape, fx, fy, pose, camera, jacobian):
+    """Jacobian [2n, 6] of the residuals at the pose that `_project` was called with last."""
+    n = shape.shape[0] // 3
+    r, dr = np.empty((3, 3)), np.empty((3, 3, 3))
+    _rotation_and_derivatives(pose, r, dr)
+    for i in range(n):
+        px, py, pz = np.float64(shape[i]), np.float64(shape[n + i]), np.float64(shape[2 * n + i])
+        x, y, z = camera[0, i], camera[1, i], camera[2, i]
+        jx, jy = jacobian[2 * i], jacobian[2 * i + 1]
+        for k in range(3):
+            dx = dr[k, 0, 0] * px + dr[k, 0, 1] * py + dr[k, 0, 2] * pz
+            dy = dr[k, 1, 0] * px + dr[k, 1, 1] * py + dr[k, 1, 2] * pz
+            dz = dr[k, 2, 0] * px + dr[k, 2, 1] * py + dr[k, 2, 2] * pz
+            jx[k] = fx * z * (dx - x * dz)
+            jy[k] = fy * z * (dy - y * dz)
+        jx[3], jx[4], jx[5] = fx * z, 0.0, -fx * x * z
+        jy[3], jy[4], jy[5] = 0.0, fy * z, -fy * y * z
 
 
 @kernel(fastmath={"contract"})
 def _normal_equations(jacobian, residual, normal, right):
-    normal[:] = 0.0
-    right[:] = 0.0
+    for a in range(6):
+        right[a] = 0.0
+        for b in range(6):
+            normal[a, b] = 0.0
     for i in range(jacobian.shape[0]):
         row = jacobian[i]
         for a in range(6):

@@ -64,7 +64,7 @@ def _solve_pnp_degenerate(
     try:
         _, turn, shift = cv2.solvePnP(
             np.ascontiguousarray(shape.reshape(3, -1).T), np.ascontiguousarray(landmarks.reshape(2, -1).T), matrix,
-            None, start[:3].copy(), start[3:].copy(), useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE,
+            np.zeros(4), start[:3].copy(), start[3:].copy(), useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE,
         )  # fmt: skip
     except cv2.error:  # fewer than four points, or values that are not finite
         return np.zeros(6)
@@ -80,7 +80,7 @@ def landmarks_3d(
 ) -> NDArray[np.float32]:
     """Landmarks of a face or an eye in camera space: f32 (3n,), mm.
 
-    Depth is that of the model, ``fx / scale + z`` of the rotated shape; x and y follow from the landmarks f32 (2n,), px.
+    Depth is that of the model, ``fx / scale + z`` of the rotated shape; x and y follow from the landmarks f32 (2n,) px.
     """
     points = np.empty(3 * pdm.n, np.float32)
     shape = np.empty(3 * pdm.n, np.float32)

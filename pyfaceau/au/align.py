@@ -103,9 +103,9 @@ def aligned_face(
     face = np.empty((canonical.size, canonical.size, 3), np.uint8)
     scratch = AlignScratch(canonical.size)
     _align(
-        _frame(bgr), np.ascontiguousarray(landmarks, dtype=np.float32), np.float32(g[4]), np.float32(g[5]),
+        *_frame(bgr), np.ascontiguousarray(landmarks, dtype=np.float32), np.float32(g[4]), np.float32(g[5]),
         canonical.rigid, canonical.rms, canonical.lift, canonical.triangles, mask,
-        scratch.warp, scratch.mask, scratch.first, scratch.last, face,
+        scratch.warp, scratch.mask, scratch.first, scratch.last, face.reshape(canonical.size, -1),
     )  # fmt: skip
     if gray:
         import cv2
@@ -128,22 +128,28 @@ class AlignScratch:
         self.last = np.zeros(size, np.int32)
 
 
-def _frame(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _frame(bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
+    """A frame as kernels take it: all bytes in one row, height, width."""
     if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise PyfaceauError(f"frames must be 8-bit B, G, R pictures, not {bgr.dtype} {bgr.shape}")
-    return np.ascontiguousarray(bgr)
+    return np.ascontiguousarray(bgr).reshape(-1), bgr.shape[0], bgr.shape[1]
 
 
 @kernel
-def _align(bgr, landmarks, tx, ty, rigid, rms, lift, triangles, masked, warp, mask, first, last, face):
+def _align(
+    pixels, height, width, landmarks, tx, ty, rigid, rms, lift, triangles, masked, warp, mask, first, last, face
+):  # fmt: skip
+    """Warp and mask; ``pixels`` u8 (3 height width,), ``face`` u8 (size, 3 size)."""
     _warp_matrix(landmarks, tx, ty, rigid, rms, face.shape[0] // 2, warp)
     if masked:
         _mask(landmarks, warp, lift, triangles, mask, first, last)
     else:
-        mask[:] = 1
-        first[:] = 0
-        last[:] = face.shape[1] - 1
-    _warp(bgr, warp, mask, first, last, face)
+        for y in range(mask.shape[0]):
+            first[y] = 0
+            last[y] = mask.shape[1] - 1
+            for x in range(mask.shape[1]):
+                mask[y, x] = 1
+    _warp(pixels, height, width, warp, mask, first, last, face)
 
 
 @kernel
@@ -194,9 +200,8 @@ def _warp_matrix(landmarks, tx, ty, rigid, rms, centre, warp):
     ratio = rms / size
     for r in range(2):
         for c in range(2):
-            warp[r, c] = np.float32(
-                np.float64(vt[0, r]) * np.float64(ut[0, c]) + np.float64(vt[1, r]) * np.float64(d * ut[1, c])
-            ) * ratio
+            turn = np.float64(vt[0, r]) * np.float64(ut[0, c]) + np.float64(vt[1, r]) * np.float64(d * ut[1, c])
+            warp[r, c] = np.float32(turn) * ratio
     for r in range(2):
         warp[r, 2] = np.float32(centre) - (warp[r, 0] * tx + warp[r, 1] * ty)
 
@@ -214,9 +219,11 @@ def _mask(landmarks, warp, lift, triangles, mask, first, last):
         py[i] = np.float32(x * np.float64(warp[1, 0]) + y * np.float64(warp[1, 1])) + warp[1, 2]
     for i in range(_LIFTED.shape[0]):
         py[_LIFTED[i]] -= lift
-    mask[:] = 0
-    first[:] = mask.shape[1]
-    last[:] = -1
+    for y in range(mask.shape[0]):
+        first[y] = mask.shape[1]
+        last[y] = -1
+        for x in range(mask.shape[1]):
+            mask[y, x] = 0
     for t in range(triangles.shape[0]):
         i = triangles[t, 0]
         j = triangles[t, 1]
@@ -239,15 +246,15 @@ def _fill_triangle(x1, y1, x2, y2, x3, y3, mask, first, last):
     height, width = mask.shape
     if not (right >= _F0 and bottom >= _F0 and left <= width - 1 and top <= height - 1):
         return  # outside the picture, or not a number
-    x_first = max(0, int(math.ceil(left)))
-    x_last = min(width - 1, int(math.floor(right)))
+    x_first = max(0, math.ceil(left))
+    x_last = min(width - 1, math.floor(right))
     c1 = (x3 - x2) * (y1 - y2) - (x1 - x2) * (y3 - y2)
     c2 = (x3 - x1) * (y2 - y1) - (x2 - x1) * (y3 - y1)
     c3 = (x2 - x1) * (y3 - y1) - (x3 - x1) * (y2 - y1)
     per_dy1 = _F1 / (y3 - y2)
     per_dy2 = _F1 / (y3 - y1)
     per_dy3 = _F1 / (y2 - y1)
-    for row in range(max(0, int(math.ceil(top))), min(height - 1, int(math.floor(bottom))) + 1):
+    for row in range(max(0, math.ceil(top)), min(height - 1, math.floor(bottom)) + 1):
         y = np.float32(row)
         lo, hi = _clip_row(x2, y3 - y2, per_dy1, (x3 - x2) * (y - y2), c1, x_first, x_last)
         lo, hi = _clip_row(x1, y3 - y1, per_dy2, (x3 - x1) * (y - y1), c2, lo, hi)
@@ -286,11 +293,12 @@ def _clip_row_exactly(ax, dy, rise, corner, lo, hi, right_of_cut):
 
 
 @kernel
-def _warp(bgr, warp, mask, first, last, face):
+def _warp(pixels, height, width, warp, mask, first, last, face):
     """Bilinear warp in 1/32 px steps with black outside the frame: OpenCV 4's integer rule (part 3 §2.3)."""
-    height, width = bgr.shape[0], bgr.shape[1]
     size = face.shape[0]
-    face[:] = 0
+    for y in range(size):
+        for x in range(3 * size):
+            face[y, x] = 0
     m11, m12, m13 = np.float64(warp[0, 0]), np.float64(warp[0, 1]), np.float64(warp[0, 2])
     m21, m22, m23 = np.float64(warp[1, 0]), np.float64(warp[1, 1]), np.float64(warp[1, 2])
     det = m11 * m22 - m12 * m21
@@ -307,7 +315,6 @@ def _warp(bgr, warp, mask, first, last, face):
     for x in range(size):
         step_x[x] = np.int64(np.rint(i11 * x * 1024.0))
         step_y[x] = np.int64(np.rint(i21 * x * 1024.0))
-    pixels = bgr.reshape(-1)
     for y in range(size):
         row_x = np.int64(np.rint((i12 * y + i13) * 1024.0)) + 16
         row_y = np.int64(np.rint((i22 * y + i23) * 1024.0)) + 16
@@ -327,22 +334,22 @@ def _warp(bgr, warp, mask, first, last, face):
                 p = np.uint64((sy * width + sx) * 3)
                 q = p + np.uint64(3 * width)
                 for c in range(3):
-                    face[y, x, c] = (
+                    face[y, 3 * x + c] = (
                         w00 * pixels[p + np.uint64(c)] + w01 * pixels[p + np.uint64(c + 3)]
                         + w10 * pixels[q + np.uint64(c)] + w11 * pixels[q + np.uint64(c + 3)] + 512
                     ) >> 10  # fmt: skip
             else:
-                _sample_at_edge(bgr, sx, sy, w00, w01, w10, w11, face[y, x])
+                _sample_at_edge(pixels, height, width, sx, sy, w00, w01, w10, w11, face[y, 3 * x : 3 * x + 3])
 
 
 @kernel
-def _sample_at_edge(bgr, sx, sy, w00, w01, w10, w11, out):
+def _sample_at_edge(pixels, height, width, sx, sy, w00, w01, w10, w11, out):
     """One bilinear sample of which some taps lie outside the frame: those count 0."""
     for c in range(3):
         total = 512
         for dy in range(2):
             for dx in range(2):
-                if 0 <= sx + dx < bgr.shape[1] and 0 <= sy + dy < bgr.shape[0]:
+                if 0 <= sx + dx < width and 0 <= sy + dy < height:
                     weight = (w11 if dx else w10) if dy else (w01 if dx else w00)
-                    total += weight * bgr[sy + dy, sx + dx, c]
+                    total += weight * pixels[3 * ((sy + dy) * width + sx + dx) + c]
         out[c] = total >> 10

@@ -53,7 +53,7 @@ class _Rows:
     """An array (N, width) that grows by rows."""
 
     def __init__(self, width: int) -> None:
-        self._rows = np.empty((256, width))
+        self._rows: NDArray[np.float64] = np.empty((256, width))
         self._used = 0
 
     def append(self, row: NDArray[np.float64]) -> None:
@@ -150,7 +150,8 @@ class FaceAnalyser:
         state, scorer = self.calibration, self._scorer
         description = self._describe(bgr, landmarks) if detected else self._nothing()
         state.update_medians(description.features, detected)
-        intensity, presence = np.zeros(scorer.intensities), np.zeros(scorer.presences)
+        intensity: NDArray[np.float64] = np.zeros(scorer.intensities)
+        presence: NDArray[np.float64] = np.zeros(scorer.presences)
         if detected:
             products = scorer.products(description.features)
             if len(state.products) < REPREDICTED:

@@ -42,18 +42,20 @@ class Describer:
         """
         canonical, scratch = self.canonical, self._align
         _describe(
-            _frame(bgr), landmarks, g, p, canonical.rigid, canonical.rms, canonical.lift, canonical.triangles,
+            *_frame(bgr), landmarks, g, p, canonical.rigid, canonical.rms, canonical.lift, canonical.triangles,
             self._modes, scratch.warp, scratch.mask, scratch.first, scratch.last, *self._fhog.arrays,
-            face, hog, features,
+            face.reshape(fhog.SIZE, -1), hog, features,
         )  # fmt: skip
 
 
 @kernel
 def _describe(
-    bgr, landmarks, g, p, rigid, rms, lift, triangles, modes_t,
+    pixels, height, width, landmarks, g, p, rigid, rms, lift, triangles, modes_t,
     warp, mask, first, last, histogram, energy, rows, bins, face, hog, features,
 ):  # fmt: skip
-    _align(bgr, landmarks, g[4], g[5], rigid, rms, lift, triangles, True, warp, mask, first, last, face)
+    _align(
+        pixels, height, width, landmarks, g[4], g[5], rigid, rms, lift, triangles, True, warp, mask, first, last, face,
+    )  # fmt: skip
     _fhog(face, first, last, histogram, energy, rows, bins, hog)
     for i in range(hog.shape[0]):
         features[i] = hog[i]
@@ -64,7 +66,8 @@ def _describe(
 def _geometry(modes_t, p, out):
     """Shape displacements [3n], then the parameters [m], both f64."""
     size = modes_t.shape[1]
-    out[:] = 0.0
+    for i in range(size):
+        out[i] = 0.0
     for j in range(p.shape[0]):
         weight = np.float64(p[j])
         for i in range(size):

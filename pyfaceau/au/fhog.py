@@ -7,7 +7,6 @@ The features of Felzenszwalb et al., "Object detection with discriminatively tra
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,6 @@ LENGTH = OUT * OUT * FEATURES
 """Number of values: index = (row * 12 + column) * 31 + feature."""
 
 _ORIENTATIONS = 18
-_LINE = 3 * SIZE
 # The reference takes 8 pixels at a time from column 1 on; the rest of the row follows other rules for ties.
 _TAIL = 105
 
@@ -60,7 +58,7 @@ def fhog(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise PyfaceauError(f"FHOG needs an 8-bit {SIZE} x {SIZE} colour picture, not {image.dtype} {image.shape}")
     scratch = FhogScratch()
     out = np.empty(LENGTH, np.float32)
-    _fhog(np.ascontiguousarray(image), *scratch.whole, *scratch.arrays, out)
+    _fhog(np.ascontiguousarray(image).reshape(SIZE, -1), *scratch.whole, *scratch.arrays, out)
     return out
 
 
@@ -79,17 +77,17 @@ class FhogScratch:
 
 @kernel
 def _fhog(image, first, last, histogram, energy, rows, bins, out):
-    """FHOG of `image`, whose pixels outside columns first[y]..last[y] of each row are black."""
-    histogram[:] = _F0
+    """FHOG of `image` u8 (112, 336), whose pixels outside columns first[y]..last[y] of each row are black."""
+    for i in range(histogram.shape[0]):
+        histogram[i] = _F0
     for y in range(1, SIZE - 1):
         # A gradient can differ from zero only next to a pixel that is not black.
         begin = max(1, min(first[y - 1], first[y] - 1, first[y + 1]))
         end = min(SIZE - 1, max(last[y - 1], last[y] + 1, last[y + 1]) + 1)
         if begin < end:
             block_end = max(begin, min(end, _TAIL))
-            above, line, below = image[y - 1].reshape(-1), image[y].reshape(-1), image[y + 1].reshape(-1)
-            _gradients(above, line, below, begin, block_end, rows[0], rows[1])
-            _gradients_of_tail(above, line, below, max(begin, _TAIL), end, rows[0], rows[1])
+            _gradients(image[y - 1], image[y], image[y + 1], begin, block_end, rows[0], rows[1])
+            _gradients_of_tail(image[y - 1], image[y], image[y + 1], max(begin, _TAIL), end, rows[0], rows[1])
             _orient(rows[0], rows[1], begin, end, bins)
             _vote(rows, bins, y, begin, end, histogram)
     _energies(histogram, energy)
@@ -138,10 +136,9 @@ def _gradients_of_tail(above, line, below, begin, end, gx, gy):
 
 
 @kernel
-def _turn(dx, dy, o, best, bin_):
-    """Try direction o and its opposite o + 9 of the gradient (dx, dy)."""
-    d = dx * _UX[o] + dy * _UY[o]
-    bin_ = np.int32(o) if d > best else bin_
+def _turn(d, o, best, bin_):
+    """Try direction o, on which the gradient's projection is d, and its opposite o + 9."""
+    bin_ = o if d > best else bin_
     best = d if d > best else best
     # After a forward hit -d is negative, so this cannot hit too.
     bin_ = np.int32(o + 9) if -d > best else bin_
@@ -155,15 +152,15 @@ def _orient(gx, gy, begin, end, bins):
     in_x, in_y, out = gx[begin:], gy[begin:], bins[begin:]
     for i in range(end - begin):
         dx, dy = in_x[i], in_y[i]
-        best, bin_ = _turn(dx, dy, 0, _F0, np.int32(0))
-        best, bin_ = _turn(dx, dy, 1, best, bin_)
-        best, bin_ = _turn(dx, dy, 2, best, bin_)
-        best, bin_ = _turn(dx, dy, 3, best, bin_)
-        best, bin_ = _turn(dx, dy, 4, best, bin_)
-        best, bin_ = _turn(dx, dy, 5, best, bin_)
-        best, bin_ = _turn(dx, dy, 6, best, bin_)
-        best, bin_ = _turn(dx, dy, 7, best, bin_)
-        best, bin_ = _turn(dx, dy, 8, best, bin_)
+        best, bin_ = _turn(dx * _UX[0] + dy * _UY[0], np.int32(0), _F0, np.int32(0))
+        best, bin_ = _turn(dx * _UX[1] + dy * _UY[1], np.int32(1), best, bin_)
+        best, bin_ = _turn(dx * _UX[2] + dy * _UY[2], np.int32(2), best, bin_)
+        best, bin_ = _turn(dx * _UX[3] + dy * _UY[3], np.int32(3), best, bin_)
+        best, bin_ = _turn(dx * _UX[4] + dy * _UY[4], np.int32(4), best, bin_)
+        best, bin_ = _turn(dx * _UX[5] + dy * _UY[5], np.int32(5), best, bin_)
+        best, bin_ = _turn(dx * _UX[6] + dy * _UY[6], np.int32(6), best, bin_)
+        best, bin_ = _turn(dx * _UX[7] + dy * _UY[7], np.int32(7), best, bin_)
+        best, bin_ = _turn(dx * _UX[8] + dy * _UY[8], np.int32(8), best, bin_)
         out[i] = bin_
         in_x[i] = np.sqrt(dx * dx + dy * dy)
 

@@ -75,7 +75,8 @@ class Scorer:
 @kernel(fastmath={"contract"})
 def _products(x, weights, out):
     """``out = x weights``; four rows at a time, and none whose entries of x are all zero (masked cells)."""
-    out[:] = 0.0
+    for k in range(out.shape[0]):
+        out[k] = 0.0
     whole = x.shape[0] // 4 * 4
     for i in range(0, whole, 4):
         a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]

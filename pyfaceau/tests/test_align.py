@@ -63,7 +63,7 @@ def run_warp(image: np.ndarray, warp: np.ndarray, size: int = 112) -> np.ndarray
     out = np.empty((size, size, 3), np.uint8)
     scratch = align.AlignScratch(size)
     scratch.mask[:], scratch.last[:] = 1, size - 1
-    align._warp(image, warp, scratch.mask, scratch.first, scratch.last, out)
+    align._warp(*align._frame(image), warp, scratch.mask, scratch.first, scratch.last, out.reshape(size, -1))
     return out
 
 
@@ -202,8 +202,9 @@ def test_recorded_alignment_to_the_byte(clip: str, frame: int):
     scratch = align.AlignScratch(112)
     face = np.empty((112, 112, 3), np.uint8)
     align._align(
-        recorded["bgr"], data.landmarks(clip, frame), g[4], g[5], canonical.rigid, canonical.rms, canonical.lift,
-        canonical.triangles, True, scratch.warp, scratch.mask, scratch.first, scratch.last, face,
+        *align._frame(recorded["bgr"]), data.landmarks(clip, frame), g[4], g[5],
+        canonical.rigid, canonical.rms, canonical.lift, canonical.triangles, True,
+        scratch.warp, scratch.mask, scratch.first, scratch.last, face.reshape(112, -1),
     )  # fmt: skip
     np.testing.assert_array_equal(scratch.warp, recorded["align.warp_matrix"])
     np.testing.assert_array_equal(scratch.mask > 0, recorded["align.mask"] > 0)
