@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from validation import record as records
 from validation.errors import HarnessError
-from validation.record import RUNS
 
-HISTORY = RUNS / "history.jsonl"
+FILE = "history.jsonl"
+"""Its name in the folder of the records."""
 _SMALLEST_SEGMENT = 3
 
 
@@ -37,8 +39,9 @@ def summary(record: dict[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
-def append(record: dict[str, Any], path: Path, history: Path = HISTORY) -> None:
+def append(record: dict[str, Any], path: Path, history: Path | None = None) -> None:
     """Add one line, in one write, so that runs side by side do not mix their lines."""
+    history = history or records.RUNS / FILE
     line = json.dumps(summary(record, path), separators=(",", ":"), allow_nan=False) + "\n"
     try:
         history.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +51,9 @@ def append(record: dict[str, Any], path: Path, history: Path = HISTORY) -> None:
         raise HarnessError(f"{history}: cannot be written ({error.strerror})") from error
 
 
-def read(history: Path = HISTORY) -> list[dict[str, Any]]:
+def read(history: Path | None = None) -> list[dict[str, Any]]:
     """All runs, oldest first; ``HarnessError`` if there is no history or a line of it is damaged."""
+    history = history or records.RUNS / FILE
     try:
         lines = history.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -91,7 +95,7 @@ def change_points(values: list[float], alpha: float = 0.01, permutations: int = 
     """
     series = np.asarray(values, np.float64)
     rng = np.random.default_rng(seed)
-    found: list[Change] = []
+    starts: list[tuple[int, float]] = []
 
     def split(start: int, stop: int) -> None:
         part = series[start:stop]
@@ -102,11 +106,13 @@ def change_points(values: list[float], alpha: float = 0.01, permutations: int = 
         p = (1 + sum(g >= gain - 1e-12 for g in shuffled)) / (permutations + 1)
         if p <= alpha:
             split(start, start + at)
-            found.append(Change(start + at, float(part[:at].mean()), float(part[at:].mean()), p))
+            starts.append((start + at, p))
             split(start + at, stop)
 
     split(0, len(series))
-    return found
+    edges = [0, *(index for index, _ in starts), len(series)]
+    levels = [float(series[a:b].mean()) if b > a else 0.0 for a, b in pairwise(edges)]
+    return [Change(index, levels[i], levels[i + 1], p) for i, (index, p) in enumerate(starts)]
 
 
 def _best_split(part: np.ndarray) -> tuple[float, int]:

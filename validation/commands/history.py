@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("figure", nargs="?", default="presence.agreement", help="for example landmarks.mean_px")
     parser.add_argument("--clip", help="of this clip (default: mean over clips)")
     parser.add_argument("--config", default="clnf")
-    parser.add_argument("--history", type=Path, default=history.HISTORY)
+    parser.add_argument("--history", type=Path, help="file to read (default: runs/history.jsonl)")
 
 
 def execute(arguments: argparse.Namespace) -> int:

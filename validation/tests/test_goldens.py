@@ -146,7 +146,7 @@ class TestStore:
             goldens.load(store.folder)
 
     def test_an_unknown_configuration_names_the_known_ones(self, store):
-        with pytest.raises(HarnessError, match="known: clnf$"):
+        with pytest.raises(HarnessError, match=r"known: clnf$"):
             store.find("nonsense")
 
 

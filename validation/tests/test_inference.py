@@ -57,7 +57,7 @@ def test_too_few_clips_are_undefined():
         lambda: tost([1.0, 2.0], 1.0),
         lambda: slow_down([1] * 4, [1] * 4, 0.1),
     ):
-        with pytest.raises(Undefined, match="too few|at least 5"):
+        with pytest.raises(Undefined, match=r"too few|at least 5"):
             call()
 
 
