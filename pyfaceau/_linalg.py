@@ -180,7 +180,7 @@ def matrix_to_axis_angle(r, axis_angle):
     cosine = min(1.0, max(-1.0, (x00 + x11 + x22 - 1.0) * 0.5))
     if not sine >= 1e-5:  # NaN included
         axis_angle[0] = axis_angle[1] = axis_angle[2] = np.float32(0)
-        if cosine < 0.0:  # half a turn: the axis is in the diagonal
+        if cosine < 0.0 and not np.isnan(sine):  # half a turn: the axis is in the diagonal
             vx = math.sqrt(max((x00 + 1.0) * 0.5, 0.0))
             vy = math.sqrt(max((x11 + 1.0) * 0.5, 0.0)) * (-1.0 if x01 < 0.0 else 1.0)
             vz = math.sqrt(max((x22 + 1.0) * 0.5, 0.0)) * (-1.0 if x02 < 0.0 else 1.0)
