@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +96,10 @@ def run(
     """
     result = Extraction(source.location, clock=clock or StageClock())
     config, clock = pipeline.config, result.clock
-    with ExitStack() as stack:
-        tracking = stack.enter_context(closing(pipeline.track(source, online=source.online, clock=clock)))
-        outputs = None
-        if csv is not None:
-            camera = intrinsics(source.width, source.height, config)
-            outputs = stack.enter_context(Outputs(csv, config, source, camera, layout_for(pipeline)))
+    camera = intrinsics(source.width, source.height, config)
+    layout = layout_for(pipeline)
+    tracking = pipeline.track(source, online=source.online, clock=clock)
+    with closing(tracking), Outputs(csv, config, source, camera, layout) if csv else nullcontext() as outputs:
         for frame, face in tracking.pairs():
             with clock.stage("record", frame.index):
                 if outputs is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyfaceau.errors import PyfaceauError
-from pyfaceau.output.files import replace_folder, writing
+from pyfaceau.output.files import part_of, remove, replace_folder, writing
 
 if TYPE_CHECKING:
     from pyfaceau.face import Face
@@ -26,7 +25,7 @@ class AlignedWriter:
 
     def __init__(self, folder: Path, ending: str = "bmp", failed: bool = True) -> None:
         self._folder = folder
-        self._part = folder.with_name(folder.name + ".part")
+        self._part = part_of(folder)
         self._ending = ending
         self._failed = failed
         with writing(folder):
@@ -57,5 +56,4 @@ class AlignedWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self._part)
+        remove([self._part])

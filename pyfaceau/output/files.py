@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyfaceau.errors import PyfaceauError
@@ -30,12 +30,27 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
 
 
+def part_of(path: Path) -> Path:
+    """Where the file or folder ``path`` is while it is not complete."""
+    return path.with_name(path.name + ".part")
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders, as far as they are there; never fails."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
 class PartFile:
     """A binary file written as ``<path>.part``; `publish` gives it its name, `discard` removes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self.part = part_of(path)
         with writing(path):
             self.file = open(self.part, "wb", buffering=1 << 20)  # noqa: SIM115 - lives as long as the writer
 
@@ -54,8 +69,7 @@ class PartFile:
         """Remove the unfinished file; never fails."""
         with contextlib.suppress(OSError):
             self.file.close()
-        with contextlib.suppress(OSError):
-            self.part.unlink()
+        remove([self.part])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyfaceau.face import Face
 from pyfaceau.output.columns import Layout
 from pyfaceau.output.decimal import RowFormatter
-from pyfaceau.output.files import PartFile, writing
+from pyfaceau.output.files import PartFile, part_of, writing
 
 
 class Dialect(NamedTuple):
@@ -54,11 +54,16 @@ class CsvWriter:
         self._format = RowFormatter(layout.decimals, self._separator)
         self._values = np.empty(len(layout.values), np.float32)
         self._final = PartFile(path)
-        self._rows = PartFile(path.with_name(path.name + ".rows")) if layout.au_names else self._final
+        self._rows = PartFile(_rows_of(path)) if layout.au_names else self._final
         self._count = 0
         header = self._dialect.header.join(name.encode() for name in layout.names)
         with writing(path):
             self._final.file.write(header + self._dialect.line_end)
+
+    @staticmethod
+    def rows_part_of(path: Path) -> Path:
+        """Where the rows lie until the action units join them."""
+        return part_of(_rows_of(path))
 
     def write(self, face: Face) -> None:
         """Append the row of ``face``."""
@@ -98,3 +103,7 @@ class CsvWriter:
         """Remove what was written."""
         self._rows.discard()
         self._final.discard()
+
+
+def _rows_of(path: Path) -> Path:
+    return path.with_name(path.name + ".rows")

@@ -5,7 +5,6 @@ OpenFace also writes its own speed into the picture; here the same input gives t
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyfaceau.errors import PyfaceauError
 from pyfaceau.landmarks.pdm import rotation_matrix
-from pyfaceau.output.files import writing
+from pyfaceau.output.files import remove, writing
 
 if TYPE_CHECKING:
     from pyfaceau.face import Face
@@ -104,14 +103,18 @@ class VideoWriter:
         import cv2
 
         self._path = path
-        # The ending tells OpenCV the container, so it stays last.
-        self._part = path.with_name(f"{path.stem}.part{path.suffix}")
+        self._part = self.part_of(path)
         self._size = size
         self._camera = camera
         self._gaze = gaze
         self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"DIVX"), fps or 30.0, size)
         if not self._writer.isOpened():
             raise PyfaceauError(f"cannot write {path}: OpenCV refuses to open it: choose another place with --out-dir")
+
+    @staticmethod
+    def part_of(path: Path) -> Path:
+        """Where the video is while it is not complete: the ending, which tells OpenCV the container, stays last."""
+        return path.with_name(f"{path.stem}.part{path.suffix}")
 
     def write(self, face: Face, bgr: NDArray[np.uint8]) -> None:
         """Append a frame with ``face`` drawn into a copy of it."""
@@ -136,5 +139,4 @@ class VideoWriter:
     def discard(self) -> None:
         """Remove what was written."""
         self._writer.release()
-        with contextlib.suppress(OSError):
-            self._part.unlink()
+        remove([self._part])

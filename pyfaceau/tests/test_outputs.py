@@ -193,5 +193,5 @@ def test_an_interrupted_run_keeps_the_files_of_an_earlier_one(tmp_path: Path) ->
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    with pytest.raises(PyfaceauError, match=r"cannot write .*taken.*--out-dir"):
-        outputs(tmp_path / "taken")
+    with pytest.raises(PyfaceauError, match=r"cannot write .*taken.*--out-dir"), outputs(tmp_path / "taken"):
+        pass
