@@ -102,7 +102,7 @@ def decoded_digests(video: Path) -> list[str]:
         from pyfaceau.video import open_source
 
         with open_source(video, Config()) as source:
-            return [f"{zlib.crc32(np.ascontiguousarray(frame.bgr)):08x}" for frame in source]
+            return [f"{zlib.crc32(np.ascontiguousarray(frame.bgr).data):08x}" for frame in source]
 
 
 def pictures(video: Path, numbers: list[int]) -> dict[int, np.ndarray]:

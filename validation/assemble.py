@@ -83,11 +83,7 @@ def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
     values = [value for value, _ in defined]
     floors = _values(clip["floor"]["worst"].get(name) for clip in clips if clip["floor"])
     sources = sorted({source for clip in clips if clip["floor"] for source in clip["floor"]["sources"]})
-    try:
-        interval = bootstrap(values)
-        low, high = interval.low, interval.high
-    except Undefined:
-        low = high = None
+    low, high = _interval(values)
     better = DEFINITIONS[name].better if name in DEFINITIONS else "lower"
     key = {"higher": lambda p: -p[0], "lower": lambda p: p[0]}.get(better, lambda p: abs(p[0]))
     worst = max(defined, key=key) if defined else (None, None)
@@ -103,6 +99,14 @@ def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
         "worst": worst[0],
         "worst_clip": worst[1],
     }
+
+
+def _interval(values: list[float]) -> tuple[float | None, float | None]:
+    try:
+        interval = bootstrap(values)
+    except Undefined:
+        return None, None
+    return interval.low, interval.high
 
 
 def _source_median(clips: list[dict[str, Any]], source: str, name: str) -> float | None:

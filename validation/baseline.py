@@ -51,7 +51,9 @@ def accept(record: dict[str, Any], path: Path, reason: str) -> None:
     """Make the record the baseline of its configuration; clips that it did not run keep their entries."""
     if record["kind"] != "run" or record["verdict"]["verdict"] not in ("PASS", "INCONCLUSIVE", "FAIL"):
         raise HarnessError("only a run without errors can become the baseline")
-    data = read_json(path, "the baseline") if path.is_file() else {"schema": SCHEMA, "configurations": {}, "log": []}
+    data: dict[str, Any] = {"schema": SCHEMA, "configurations": {}, "log": []}
+    if path.is_file():
+        data = read_json(path, "the baseline")
     old = data["configurations"].get(record["configuration"], {"clips": {}})
     new = entry(record)
     new["clips"] = {**old["clips"], **new["clips"]}

@@ -130,7 +130,7 @@ def _format(number: int, places: int) -> str:
 def _text(names: list[str], decimals: list[int], numbers: np.ndarray, exceptions: list[list[object]]) -> bytes:
     rows = [[_format(n, p) for n, p in zip(row, decimals, strict=True)] for row in numbers.tolist()]
     for r, c, cell in exceptions:
-        rows[r][c] = cell  # type: ignore[index, call-overload]
+        rows[r][c] = cell  # type: ignore[call-overload]
     lines = [",".join(names), *(",".join(row) for row in rows), ""]
     return "\n".join(lines).encode("ascii")
 

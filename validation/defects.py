@@ -33,7 +33,7 @@ class Defect:
 def changed(table: Table, columns: list[str], change: Callable[[np.ndarray], np.ndarray]) -> Table:
     """The table with ``change`` applied to these columns, f64 (rows, columns), on rows with a face."""
     values = table.values.copy()
-    at = [table.columns.index(name) for name in columns]
+    at = np.array([table.columns.index(name) for name in columns], np.int64)
     rows = np.flatnonzero(table.success)
     values[np.ix_(rows, at)] = change(values[np.ix_(rows, at)])
     return replace(table, values=values)

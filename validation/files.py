@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def read_json(path: Path, what: str) -> Any:
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Parsed TOML; ``HarnessError`` names ``what`` the file should be."""
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ImportError:  # Python 3.10
+    else:
         import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -84,7 +84,8 @@ def read_gates(path: Path) -> list[Gate]:
             raise HarnessError(f"{path}, gate {name!r}: give at_most or at_least, one of the two")
         if entry.get("over") not in ("each", "mean", "median"):
             raise HarnessError(f"{path}, gate {name!r}: over must be each, mean or median")
-        gates.append(Gate(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}))
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+        gates.append(Gate(**values))
     return gates
 
 

@@ -17,7 +17,7 @@ def write_outputs(record: dict[str, Any], junit: Path | None, markdown: Path | N
     if markdown is not None:
         write_atomically(markdown, markdown_summary(record).encode())
     if annotate:
-        for line in annotations(record):
+        for line in github_annotations(record):
             print(line)
 
 
@@ -85,7 +85,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def annotations(record: dict[str, Any]) -> list[str]:
+def github_annotations(record: dict[str, Any]) -> list[str]:
     """Lines that GitHub Actions shows at a run: errors for FAIL and ERROR, warnings for INCONCLUSIVE, then a notice."""
     kinds = {"FAIL": "error", "ERROR": "error", "INCONCLUSIVE": "warning"}
     lines = [

@@ -66,7 +66,7 @@ class _Player(FaceAnalyser):
             else:
                 self.calibration.frames += 1
 
-        self.calibration.update_medians = update_some  # type: ignore[method-assign]
+        self.calibration.update_medians = update_some  # type: ignore
 
     def _describe(self, bgr: np.ndarray, landmarks: np.ndarray) -> Any:
         description = self._nothing()
@@ -86,7 +86,7 @@ def record_clip(settings: dict[str, Any], models: Path | None, video: Path) -> t
     recorders: list[_Recorder] = []
 
     class Recording_(Pipeline):
-        def new_analyser(self, online: bool) -> Any:
+        def new_analyser(self, online: bool = False) -> Any:
             recorders.append(_Recorder(self._predictors))
             return recorders[-1]
 

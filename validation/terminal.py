@@ -82,7 +82,7 @@ def _cells(figures: dict[str, Any]) -> str:
 def total_rows(record: dict[str, Any]) -> list[str]:
     """The totals over the clips with a face."""
     totals = record["totals"]
-    rows = []
+    rows: list[str] = []
     if not totals:
         return rows
     n = max(total["n"] for total in totals.values())

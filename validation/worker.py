@@ -32,14 +32,15 @@ def main(tree: str, request: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"import_s": imported - start, "load_s": loaded - imported, "clips": {}}
     for repeat in range(request["repeats"]):
         for name, video in request["clips"].items():
-            clock, stamps = StageClock(), []
+            clock = StageClock()
+            stamps: list[float] = []
             began = time.perf_counter()
             with open_source(video, config) as source:
                 extraction, _ = run(
                     pipeline,
                     source,
                     Path(request["scratch"]) / f"{name}.csv",
-                    progress=lambda done, promised, stamps=stamps: stamps.append(time.perf_counter()),
+                    progress=_stamper(stamps),
                     clock=clock,
                 )
             ended = time.perf_counter()
@@ -60,6 +61,10 @@ def main(tree: str, request: dict[str, Any]) -> dict[str, Any]:
             )
     result["peak_mb"] = _peak_mb()
     return result
+
+
+def _stamper(stamps: list[float]) -> Any:
+    return lambda done, promised: stamps.append(time.perf_counter())
 
 
 def _peak_mb() -> float | None:

@@ -17,6 +17,7 @@ from validation import adapter, goldens, history, record
 from validation import run as runs
 from validation.cli import main
 from validation.files import sha256
+from validation.goldens import Store
 from validation.tests.conftest import make_csv, table
 from validation.tests.test_goldens import store  # noqa: F401 (a fixture)
 
@@ -68,7 +69,7 @@ if not video.is_file(): sys.exit("could not open the video")
 
 
 @pytest.fixture
-def openface(tmp_path) -> Path:
+def openface(tmp_path: Path) -> Path:
     """A program with FeatureExtraction's command line that writes ``answer.csv``."""
     binary = tmp_path / "openface" / "FeatureExtraction"
     binary.parent.mkdir()
@@ -79,7 +80,7 @@ def openface(tmp_path) -> Path:
 
 
 class TestGolden:
-    def call(self, store, *arguments) -> int:  # noqa: F811
+    def call(self, store: Store, *arguments: object) -> int:  # noqa: F811
         """`golden` on the made-up store."""
         return main(["golden", "--golden", str(store.folder), *map(str, arguments)])
 

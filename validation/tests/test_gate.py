@@ -173,7 +173,7 @@ class TestGates:
 
 class TestTripwires:
     @pytest.fixture
-    def path(self, run, tmp_path) -> Path:
+    def path(self, run: dict, tmp_path: Path) -> Path:
         """A baseline made of the run."""
         baseline.accept(run, tmp_path / "baseline.json", "first")
         return tmp_path / "baseline.json"
@@ -248,7 +248,7 @@ class TestRecord:
 
 class TestOutputs:
     @pytest.fixture
-    def failing(self, changed) -> dict:
+    def failing(self, changed: dict) -> dict:
         """A run with one failure and one undecided check."""
         set_figure(changed, "landmarks.mean_px", 0.6)
         changed["clips"][1]["pixels"] = {"verdict": "differ", "frames": 60, "differing": 4, "first": 7}
@@ -277,7 +277,7 @@ class TestOutputs:
         assert "broken \\| file" in outputs.markdown_summary(failing)
 
     def test_annotations(self, failing):
-        lines = outputs.annotations(failing)
+        lines = outputs.github_annotations(failing)
         assert lines[0].startswith("::warning title=pixels::b: 4 of 60")
         assert lines[1].startswith("::error title=landmarks::a: landmarks.mean_px")
         assert lines[-1].startswith("::notice title=Validation FAIL::")

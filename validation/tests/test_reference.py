@@ -95,7 +95,7 @@ def test_clear_errors(text, message):
         table(text)
 
 
-def test_missing_and_binary_files_are_named(tmp_path: Path):
+def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"absent\.csv: cannot be read"):
         read_csv(tmp_path / "absent.csv")
     (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0" * 10)
