@@ -32,7 +32,10 @@ def clnf() -> LandmarkModel:
 
 
 def frames(clip: str) -> Iterator[np.ndarray]:
-    path: Path = CLIPS[clip]
+    return read(CLIPS[clip])
+
+
+def read(path: Path) -> Iterator[np.ndarray]:
     capture = cv2.VideoCapture(str(path))
     while True:
         ok, frame = capture.read()

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pyfaceau._linalg import svd_square
 from pyfaceau.au import align
 from pyfaceau.errors import ModelError, PyfaceauError
 from pyfaceau.landmarks.pdm import fit_to_points
@@ -72,6 +73,21 @@ def random_warp(rng: np.random.Generator, size: int, spread: float) -> np.ndarra
     a = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     centre = rng.uniform([0, 0], [160, 120]) + rng.normal(0, spread, 2)
     return np.column_stack([a, size / 2 - a @ centre]).astype(F)
+
+
+def test_svd_of_correlation_matrices_equals_opencv():
+    rng = np.random.default_rng(11)
+    for i in range(4000):
+        turn = rng.uniform(-3.2, 3.2) * (0.01 if i % 2 else 1)
+        c, s = np.cos(turn), np.sin(turn)
+        matrix = rng.normal(size=(2, 2)) if i % 3 == 0 else np.array([[c, -s], [s, c]]) @ np.diag(rng.uniform(5, 20, 2))
+        matrix = matrix.astype(F)
+        ut, vt, w = matrix.T.copy(), np.empty((2, 2), F), np.empty(2)
+        svd_square(ut, w, vt)
+        expected_w, expected_u, expected_vt = cv2.SVDecomp(matrix)
+        np.testing.assert_array_equal(w.astype(F), expected_w.ravel())
+        np.testing.assert_array_equal(ut.T, expected_u)
+        np.testing.assert_array_equal(vt, expected_vt)
 
 
 def test_warp_matrix_equals_its_twin_on_random_faces():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pyfaceau.au import FaceAnalyser, analyser
 from pyfaceau.au.postprocess import OnlineCorrection
 from pyfaceau.errors import PyfaceauError
 from pyfaceau.tests import au_data as data
-from pyfaceau.tests.shared import needs_shared, stage
+from pyfaceau.tests.shared import SHARED, needs_shared, stage
+from pyfaceau.weights.store import find_models, load_au_predictors
 
 BLACK = np.zeros((240, 320, 3), np.uint8)
 NOWHERE = np.zeros(136, np.float32)
@@ -189,6 +191,25 @@ def test_recorded_clip(clip: str):
     intensity, presence = subject.finish()
     np.testing.assert_allclose(intensity, arrays["end.au_intensity_final"].T, atol=1e-12)
     np.testing.assert_array_equal(presence, arrays["end.au_presence_final"].T)
+
+
+@needs_shared
+def test_a_pack_with_other_sizes():
+    """The demo pack has 12 modes and 8 AUs. Its reference CSV holds landmarks rounded to 0.1 px."""
+    demo = SHARED / "demo"
+    models = load_au_predictors(find_models(demo / "pack"), static=False)
+    assert models.intensity.weights.shape == (8, 4464 + 204 + 12)
+    table = pd.read_csv(demo / "golden" / "astronaut.csv", skipinitialspace=True)
+    subject = FaceAnalyser(models)
+    coordinates = table[[f"{axis}_{i}" for axis in "xy" for i in range(68)]].to_numpy(np.float32)
+    for frame, points, ok in zip(
+        data.read(demo / "clips" / "astronaut.mp4"), coordinates, table["success"], strict=True
+    ):
+        subject.analyse(frame, points, bool(ok))
+    intensity, presence = subject.finish()
+    difference = np.abs(intensity - table[[f"{name}_r" for name in subject.intensity_names]].to_numpy())
+    agreement = presence == table[[f"{name}_c" for name in subject.presence_names]].to_numpy()
+    assert difference.mean() < 0.02 and agreement.mean() > 0.99
 
 
 @needs_shared
