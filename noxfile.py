@@ -12,9 +12,10 @@ nox.options.error_on_external_run = True
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Measure clips, compare them with the C++ program's CSVs, and say how far the two agree."""
-    session.install(".[report]")
-    session.run("python", "-m", "validation", "demo", *session.posargs)
+    """Say what was found, measure clips, compare them with the C++ program's CSVs, and give a verdict."""
+    session.install("-e", ".[report]")
+    session.run("python", "-m", "pyfaceau", "doctor")
+    session.run("python", "-m", "validation", "run", *session.posargs)
 
 
 @nox.session
