@@ -130,32 +130,46 @@ def normal_matrix(jw, j, columns, h):
                 h[a, b] += weight * j[k, b]
 
 
-@kernel(fastmath={"contract"})
-def two_chains(jw, j, h):
-    """Redo the lower cells of a 40x40 normal matrix that the reference's BLAS sums as even rows + odd rows.
+# Cells (first and last row, first and last column, ends excluded) that the reference's matrix product sums in
+# two chains, by size: the block edges of its BLAS (part 2, section 6a, and found alike for the parts' sizes).
+_TWO_CHAINS_40 = np.array(
+    [(6 * i, 6 * i + 6, *((0, 8) if i % 2 == 0 else (32, 40))) for i in range(6)] + [(36, 40, 0, 40)]
+)
+_TWO_CHAINS_38 = np.array([(12 * i, 12 * i + 6, *columns) for i in range(3) for columns in ((0, 8), (24, 32))])
+_TWO_CHAINS_16 = np.array([(0, 6, 0, 16), (12, 16, 0, 16)])
 
-    These are the block edges of its AVX2 matrix product (part 2, section 6a); with them the fit of the
-    face model reproduces the reference's bits.
-    """
-    even, odd = np.empty(40, np.float32), np.empty(40, np.float32)
-    for a in range(40):
-        if a >= 36:
-            low, high = 0, 40
-        elif (a // 6) % 2 == 0:
-            low, high = 0, 8
-        else:
-            low, high = 32, 40
-        if low > a:
-            continue
-        for b in range(low, high):
-            even[b] = odd[b] = np.float32(0)
-        for k in range(0, j.shape[0], 2):
-            for b in range(low, high):
-                even[b] += jw[k, a] * j[k, b]
-            for b in range(low, high):
-                odd[b] += jw[k + 1, a] * j[k + 1, b]
-        for b in range(low, high):
-            h[a, b] = even[b] + odd[b]
+
+@kernel(fastmath={"contract"})
+def _sum_in_two_chains(jw, j, blocks, h):
+    """Redo cells of a normal matrix: a chain of even rows plus one of odd rows, rows beyond a multiple of 8 with the even."""
+    rows = j.shape[0]
+    paired = rows - rows % 8
+    even, odd = np.empty(8, np.float32), np.empty(8, np.float32)
+    for block in range(blocks.shape[0]):
+        for a in range(blocks[block, 0], blocks[block, 1]):
+            for low in range(blocks[block, 2], min(blocks[block, 3], a + 1), 8):  # the solver reads the lower triangle
+                even[:], odd[:] = np.float32(0), np.float32(0)
+                for k in range(0, paired, 2):
+                    for b in range(8):
+                        even[b] += jw[k, a] * j[k, low + b]
+                    for b in range(8):
+                        odd[b] += jw[k + 1, a] * j[k + 1, low + b]
+                for k in range(paired, rows):
+                    for b in range(8):
+                        even[b] += jw[k, a] * j[k, low + b]
+                for b in range(8):
+                    h[a, low + b] = even[b] + odd[b]
+
+
+@kernel
+def two_chains(jw, j, columns, h):
+    """Give a normal matrix of the stock models' sizes the reference's own roundings."""
+    if columns == 40:
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_40, h)
+    elif columns == 38:
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_38, h)
+    elif columns == 16:
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_16, h)
 
 
 @kernel
@@ -279,8 +293,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
             residual[i] = landmarks[i] - points[i]
         jacobian(g, r, shape, modes, size, j)
         normal_matrix(j, j, size, h)
-        if size == 40:
-            two_chains(j, j, h)
+        two_chains(j, j, size, h)
         gradient(j, residual, size, total, b)
         for k in range(m):
             h[6 + k, 6 + k] += prior[k]

@@ -26,40 +26,43 @@ from pyfaceau.landmarks.pdm import (
 
 @cache
 def kernel_table(window: int, sigma: float) -> np.ndarray:
-    """Gaussian weights at steps of 0.1 response pixel.
-
-    The two-dimensional kernel of the mean shift is the product of a row and a column of this table.
+    """Gaussian kernels of the mean shift, centred at every tenth of a response pixel.
 
     Returns
     -------
-    np.ndarray [shape=(2, 10 window, window), dtype=float32]
-        ``[0, i, c] = exp(-(0.1 i - c)^2 / (2 sigma^2))`` and ``[1, i, c] = c`` times that.
+    np.ndarray [shape=(10 window, 10 window, window^2), dtype=float32]
+        ``[ix, iy, r window + c] = exp(-((0.1 iy - r)^2 + (0.1 ix - c)^2) / (2 sigma^2))``, the exponent in float32.
     """
-    steps, cells = np.arange(10 * window)[:, None] * 0.1, np.arange(window)[None, :]
-    weights = np.exp(-0.5 / sigma**2 * (steps - cells) ** 2)
-    table = np.stack([weights, weights * cells]).astype(np.float32)
+    factor = np.float32(-0.5) / (np.float32(sigma) * np.float32(sigma))
+    steps = np.arange(10 * window, dtype=np.float32)[:, None] * np.float32(0.1)
+    squares = (steps - np.arange(window, dtype=np.float32)) ** 2  # (position, cell)
+    exponents = factor * (squares[None, :, :, None] + squares[:, None, None, :])
+    table = np.exp(exponents.astype(np.float64)).astype(np.float32).reshape(10 * window, 10 * window, window**2)
     table.flags.writeable = False
     return table
 
 
-@kernel(fastmath={"contract", "reassoc", "nsz"})
+@kernel
 def _mean_shift(response, table, dx, dy):
-    """Kernel-weighted mean position (x, y) in a response map [w, w] around (dx, dy), which must lie in it."""
+    """Kernel-weighted mean position (x, y) in a response map [w, w] around (dx, dy), which must lie in it.
+
+    Three float32 sums in raster order, as the reference: the shifts then agree to the bit.
+    """
     w = response.shape[0]
     tenth = np.float32(0.1)
-    ix = int(np.float64(dx / tenth) + 0.5)
-    iy = int(np.float64(dy / tenth) + 0.5)
-    kx, kxc, ky, kyr = table[0, ix], table[1, ix], table[0, iy], table[1, iy]
+    weights = table[int(np.float64(dx / tenth) + 0.5), int(np.float64(dy / tenth) + 0.5)]
     total = sum_x = sum_y = np.float32(0)
+    k, row = 0, np.float32(0)
     for r in range(w):
-        row = response[r]
-        s0 = s1 = np.float32(0)
+        column = np.float32(0)
         for c in range(w):
-            s0 += row[c] * kx[c]
-            s1 += row[c] * kxc[c]
-        total += ky[r] * s0
-        sum_x += ky[r] * s1
-        sum_y += kyr[r] * s0
+            v = response[r, c] * weights[k]
+            total += v
+            sum_x += v * column
+            sum_y += v * row
+            column += np.float32(1)
+            k += 1
+        row += np.float32(1)
     return sum_x / total, sum_y / total
 
 
@@ -77,6 +80,12 @@ def _density(response, dx, dy, sigma, kx):
             s0 += response[r, c] * kx[c]
         total += s0 * np.float32(math.exp(a * (dy - np.float32(r)) ** 2))
     return total
+
+
+@kernel
+def _turned(m, row, x, y):
+    """One component of a 2x2 float32 matrix times (x, y): summed in float64, rounded to float32."""
+    return np.float32(np.float64(m[row, 0]) * np.float64(x) + np.float64(m[row, 1]) * np.float64(y))
 
 
 @kernel
@@ -139,8 +148,7 @@ def rlms(
                 j[n + i] = zero
                 continue
             ox, oy = points[i] - base[i], points[n + i] - base[n + i]
-            dx = (forward[0, 0] * ox + forward[0, 1] * oy) + centre
-            dy = (forward[1, 0] * ox + forward[1, 1] * oy) + centre
+            dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
             offsets[0, i], offsets[1, i] = dx, dy
             # NaN of a runaway fit fails both comparisons and must not index the table
             dx = dx if dx > zero else zero
@@ -148,16 +156,14 @@ def rlms(
             dx, dy = min(dx, edge), min(dy, edge)
             mx, my = _mean_shift(responses[i], table, dx, dy)
             sx, sy = mx - dx, my - dy
-            shifts[i] = backward[0, 0] * sx + backward[0, 1] * sy
-            shifts[n + i] = backward[1, 0] * sx + backward[1, 1] * sy
+            shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
         if weights.shape[0] > 0:
             for i in range(n):
                 for k in range(columns):
                     jw[i, k] = j[i, k] * weights[i]
                     jw[n + i, k] = j[n + i, k] * weights[i]
         normal_matrix(jw, j, columns, h)
-        if columns == 40:
-            two_chains(jw, j, h)
+        two_chains(jw, j, columns, h)
         gradient(jw, shifts, columns, total, b)
         if not rigid:
             for k in range(m):
