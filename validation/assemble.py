@@ -146,4 +146,5 @@ def _floor_json(floor: Floor | None) -> dict[str, Any] | None:
             source: {au: _json(metrics) for au, metrics in evaluation.per_au.items()}
             for source, evaluation in floor.sources.items()
         },
+        "series": floor.series,
     }

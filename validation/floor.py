@@ -6,28 +6,35 @@ A clip's floor of a figure is the worse of the two. Every figure of a run is sho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from validation.compare import join
 from validation.figures import DEFINITIONS, Evaluation, Figure, evaluate
 from validation.reference import Table
+from validation.series import repetition_series
 
 
 @dataclass(frozen=True)
 class Floor:
-    """``sources``: the evaluation of each repetition of the reference ("rebuild", "other-cpu"); ``worst`` of them."""
+    """``sources``: the evaluation of each repetition of the reference ("rebuild", "other-cpu"); ``worst`` of them.
+
+    ``series``: by repetition, what the report's figures draw of it.
+    """
 
     sources: dict[str, Evaluation]
     worst: dict[str, Figure]
+    series: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def floor(reference: Table, repetitions: Mapping[str, Table]) -> Floor | None:
     """The floor of one clip, ``None`` if the reference was not repeated."""
     if not repetitions:
         return None
-    sources = {name: evaluate(join(reference, table)) for name, table in repetitions.items()}
+    pairs = {name: join(reference, table) for name, table in repetitions.items()}
+    sources = {name: evaluate(pair) for name, pair in pairs.items()}
     worst = {name: _worse(name, [e.figures[name] for e in sources.values()]) for name in DEFINITIONS}
-    return Floor(sources, worst)
+    return Floor(sources, worst, {name: repetition_series(pair) for name, pair in pairs.items()})
 
 
 def _worse(name: str, figures: list[Figure]) -> Figure:

@@ -54,6 +54,15 @@ def _landmark_series(reference: np.ndarray, estimated: np.ndarray) -> dict[str, 
     }
 
 
+def repetition_series(pair: Pair) -> dict[str, Any]:
+    """Of ``series`` what a figure shows of the reference against its repetition: ``ced`` and ``point_px``."""
+    both = pair.landmarks()
+    if both is None or not len(both[0]):
+        return {}
+    found = _landmark_series(*both)
+    return {name: found[name] for name in ("ced", "point_px") if name in found}
+
+
 def _mean_face(shapes: np.ndarray) -> list[list[float]]:
     """Mean of the reference's shapes, each moved to its centroid and scaled to unit root mean square radius."""
     centred = shapes - shapes.mean(axis=1, keepdims=True)
