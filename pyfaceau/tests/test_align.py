@@ -8,6 +8,7 @@ import pytest
 
 from pyfaceau._linalg import svd_square
 from pyfaceau.au import align
+from pyfaceau.au.mask import LIFTED, _mask
 from pyfaceau.errors import ModelError, PyfaceauError
 from pyfaceau.landmarks.pdm import fit_to_points
 from pyfaceau.tests import au_data as data
@@ -39,7 +40,7 @@ def mask_twin(landmarks: np.ndarray, warp: np.ndarray, lift: F, triangles: np.nd
     """Part 3 §2.4: every pixel against every triangle."""
     points = landmarks.reshape(2, -1).T.astype(np.float64) @ warp[:, :2].T.astype(np.float64)
     points = points.astype(F) + warp[:, 2]
-    points[list(align.LIFTED), 1] -= lift
+    points[list(LIFTED), 1] -= lift
     y, x = np.mgrid[:size, :size].astype(F)
     mask = np.zeros((size, size), bool)
     for triangle in triangles:
@@ -56,7 +57,7 @@ def mask_twin(landmarks: np.ndarray, warp: np.ndarray, lift: F, triangles: np.nd
 
 def run_mask(landmarks: np.ndarray, warp: np.ndarray, lift: F, triangles: np.ndarray, size: int) -> align.AlignScratch:
     scratch = align.AlignScratch(size)
-    align._mask(landmarks, warp, lift, triangles, scratch.mask, scratch.first, scratch.last)
+    _mask(landmarks, warp, lift, triangles, scratch.mask, scratch.first, scratch.last)
     return scratch
 
 
