@@ -55,12 +55,12 @@ def _landmark_series(reference: np.ndarray, estimated: np.ndarray) -> dict[str, 
 
 
 def repetition_series(pair: Pair) -> dict[str, Any]:
-    """Of ``series`` what a figure shows of the reference against its repetition: ``ced`` and ``point_px``."""
+    """Of ``series`` what a figure shows of the reference against its repetition: ``nme``, ``ced`` and ``point_px``."""
     both = pair.landmarks()
     if both is None or not len(both[0]):
         return {}
     found = _landmark_series(*both)
-    return {name: found[name] for name in ("ced", "point_px") if name in found}
+    return {name: found[name] for name in ("nme", "ced", "point_px") if name in found}
 
 
 def _mean_face(shapes: np.ndarray) -> list[list[float]]:
