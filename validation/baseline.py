@@ -81,6 +81,19 @@ def tripwires(record: dict[str, Any], path: Path) -> tuple[list[Result], bool | 
     return results, same
 
 
+def tolerance(name: str, floor: float | None) -> float:
+    """How much worse the figure may be on a clip with this noise floor, with room for the last bit."""
+    noise = 0.0
+    if floor is not None:
+        noise = FLOOR_SHARE * (1 - floor if DEFINITIONS[name].better == "higher" else floor)
+    return max(TOLERANCES[name], noise) + 1e-12
+
+
+def worsening(name: str, before: float, now: float) -> float:
+    """How much worse the figure became; below 0 if it became better."""
+    return before - now if DEFINITIONS[name].better == "higher" else now - before
+
+
 def _compare(clip: dict[str, Any], name: str, before: float, same: bool) -> Result:
     where = clip["clip"]
     now = clip["figures"].get(name, {"value": None})["value"]
@@ -88,15 +101,11 @@ def _compare(clip: dict[str, Any], name: str, before: float, same: bool) -> Resu
     if now is None:
         return Result(gate, FAIL, f"{where}: {name} had a value in the baseline and has none now", name, where)
     floor = clip["floor"]["worst"].get(name) if clip["floor"] else None
-    higher = DEFINITIONS[name].better == "higher"
-    noise = 0.0
-    if floor and floor["value"] is not None:
-        noise = FLOOR_SHARE * (1 - floor["value"] if higher else floor["value"])
-    tolerance = max(TOLERANCES[name], noise)
-    worse = before - now if higher else now - before
-    text = f"{where}: {name} is {now:.5g}, the baseline {before:.5g}, tolerance {tolerance:.2g}"
-    bound = before - tolerance if higher else before + tolerance
-    if worse <= tolerance + 1e-12:
+    allowed = tolerance(name, floor["value"] if floor else None)
+    worse = worsening(name, before, now)
+    text = f"{where}: {name} is {now:.5g}, the baseline {before:.5g}, tolerance {allowed:.2g}"
+    bound = before - allowed if DEFINITIONS[name].better == "higher" else before + allowed
+    if worse <= allowed:
         return Result(gate, PASS, text, name, where, now, bound)
     if not same:
         text += "; undecided, as the baseline is of another machine or other library versions"

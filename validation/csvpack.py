@@ -24,7 +24,6 @@ import numpy as np
 from validation.errors import HarnessError
 
 MAGIC = b"OFCSV1\n"
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
 
 
 def pack(text: bytes, base: bytes | None = None) -> bytes:
@@ -47,7 +46,7 @@ def pack(text: bytes, base: bytes | None = None) -> bytes:
         raise HarnessError("cannot pack this CSV: a value changes by more than 2^31 units of its last decimal")
     planes = zigzag.astype("<u4").T.ravel().view(np.uint8).reshape(-1, 4).T
     body = struct.pack("<I", len(encoded)) + encoded + planes.tobytes()
-    packed = MAGIC + lzma.compress(body, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=_FILTERS)
+    packed = MAGIC + lzma.compress(body, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=_filters(len(body)))
     if unpack(packed, base) != text:
         raise HarnessError("cannot pack this CSV without loss; store it as it is")
     return packed
@@ -79,11 +78,11 @@ def unpack(packed: bytes, base: bytes | None = None) -> bytes:
     return text
 
 
-def base_digest(packed: bytes) -> str | None:
-    """SHA-256 of the base CSV that ``unpack`` needs, ``None`` if it needs none."""
-    body = lzma.decompress(packed[len(MAGIC) :], format=lzma.FORMAT_XZ)
-    (length,) = struct.unpack_from("<I", body)
-    return json.loads(body[4 : 4 + length])["base_sha256"]
+def _filters(size: int) -> list[dict[str, int]]:
+    """The strongest LZMA2, with a dictionary no larger than the data: the default one costs 700 MB of memory."""
+    dictionary = max(1 << 12, min(1 << 26, size))
+    preset = 9 | lzma.PRESET_EXTREME
+    return [{"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": dictionary, "lc": 3, "lp": 0, "pb": 0}]
 
 
 def _table(text: bytes) -> tuple[list[str], list[list[str]]]:

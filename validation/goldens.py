@@ -2,7 +2,7 @@
 
 The manifest has four tables. ``programs``: what made the CSVs (version, build, libraries, machine). ``configurations``:
 program, model and switches, and the ``settings`` of ``pyfaceau.Config`` that mean the same; one that ``repeats``
-another is that one's noise floor and has none. ``clips``: file, digest, licence
+another is that one's noise floor and has none; one that was not repeated may take its floor ``floor_from`` another. ``clips``: file, digest, licence
 and where it is found. ``goldens``: one entry a CSV, with digests of the CSV and of the packed file that holds it.
 """
 
@@ -82,6 +82,13 @@ class Store:
                 if other is not None:
                     result[configuration["as"]] = other
         return result
+
+    def floor_source(self, golden: Golden) -> tuple[Golden, dict[str, Golden]]:
+        """The golden whose repetitions give this one's floor: itself, or the same clip's of another configuration."""
+        own = self.repetitions(golden)
+        lender = self.configurations[golden.configuration].get("floor_from")
+        other = self.get(lender, golden.clip) if lender and not own else None
+        return (other, self.repetitions(other)) if other is not None else (golden, own)
 
     def csv(self, golden: Golden) -> bytes:
         """The golden's CSV, checked against both digests."""

@@ -3,7 +3,8 @@
 A run is compared with an earlier one clip by clip: the statistic is the median over clips of how much worse the figure
 became. Without a defect it scatters as the reference's repetitions and our own run do against each other; its 99th
 percentile over resampled clips is the threshold. With a defect of some size in our run, the share of resamples beyond
-the threshold is the power. This is a run on another machine than the baseline's: on the same one the null is exactly 0.
+the threshold is the power. This is a run on another machine than the baseline's. On the same one runs repeat to the
+bit, so there the tripwires' tolerances alone decide, and they have a row of their own.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from validation import baseline
 from validation.compare import join
 from validation.errors import Undefined
 from validation.figures import DEFINITIONS, evaluate
+from validation.floor import Floor
 from validation.reference import Table
 from validation.stats import slow_down
 
@@ -25,6 +28,8 @@ FIGURES = (
     "landmarks.mean_px", "landmarks.p95_px", "landmarks.nme", "pose.axis_deg", "gaze.angle_deg", "intensity.ccc",
     "intensity.mae", "intensity.worst_bias", "presence.agreement", "presence.worst_agreement",
 )  # fmt: skip
+
+SAME_MACHINE = "any tripwire, same machine"
 
 Values = dict[str, dict[str, float]]
 """clip -> figure -> value"""
@@ -99,6 +104,30 @@ def _statistics(
     return np.median(gap, axis=1)
 
 
+def tripwire_row(
+    defect: str, unit: str, ours: Values, with_defect: Mapping[float, Values], floors: Mapping[str, Floor]
+) -> Row:
+    """What the tripwires see on the machine of the baseline, where a run repeats to the bit and the null is 0.
+
+    ``powers`` is the share of clips on which at least one tripwire fails; one clip is enough to be caught.
+    """
+    powers = {
+        size: float(np.mean([_trips(ours[clip], values[clip], floors[clip]) for clip in sorted(ours)]))
+        for size, values in with_defect.items()
+    }
+    caught = [s for s in sorted(powers) if all(powers[t] > 0 for t in powers if t >= s)]
+    text = {f"{size:g}": power for size, power in powers.items()}
+    return Row(defect, unit, SAME_MACHINE, 0.0, 0.0, text, caught[0] if caught else None)
+
+
+def _trips(before: Mapping[str, float], now: Mapping[str, float], floor: Floor) -> bool:
+    return any(
+        baseline.worsening(name, before[name], now[name]) > baseline.tolerance(name, floor.worst[name].value)
+        for name in baseline.TOLERANCES
+        if name in before and name in now
+    )
+
+
 SLOWDOWNS = (0.0, 0.02, 0.05, 0.08, 0.10, 0.12, 0.15, 0.20, 0.30)
 SLOWDOWN_MATTERS = 0.15
 
@@ -121,7 +150,7 @@ def slowdown_rows(
         powers = {}
         for slower in SLOWDOWNS:
             base, tree = rng.choice(values, (2, draws, rounds))
-            found = [slow_down(a, b * (1 + slower), budget).slower for a, b in zip(base, tree, strict=True)]
+            found = [_slower(a, b * (1 + slower), budget) for a, b in zip(base, tree, strict=True)]
             powers[slower] = float(np.mean(found))
         false_alarms = powers.pop(0.0)
         caught = [s for s in powers if all(powers[t] >= POWER for t in powers if t >= s)]
@@ -130,3 +159,8 @@ def slowdown_rows(
         smallest = None if good is None else 100 * good
         rows.append(Row("slowdown", "%", f"speed {name}", budget, false_alarms, text, smallest))
     return rows
+
+
+def _slower(base: np.ndarray, tree: np.ndarray, budget: float) -> bool:
+    """As ``slow_down(...).slower``; most draws need only its first condition."""
+    return bool(np.median(tree) > (1 + budget) * np.median(base)) and slow_down(base, tree, budget).slower

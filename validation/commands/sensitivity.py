@@ -16,6 +16,9 @@ from validation.gate import judge, read_gates
 from validation.reference import Table, read_csv
 from validation.verdict import FAIL, PASS, Result, overall
 
+SHOWN = 0.5
+"""Rows that reach this power at some size are shown."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
@@ -44,6 +47,7 @@ class _Material:
         self.repetitions = {
             g.clip: {name: store.table(other) for name, other in store.repetitions(g).items()} for g in self.goldens
         }
+        self.floors = {clip: floor(self.reference[clip], tables) for clip, tables in self.repetitions.items()}
         names = sorted({name for tables in self.repetitions.values() for name in tables})
         if not names:
             raise HarnessError(f"configuration {arguments.config!r} has no repetitions, so its noise is unknown")
@@ -65,8 +69,7 @@ class _Material:
     def judged(self, tables: dict[str, Table], gates: list[Any], configuration: str) -> list[Result]:
         """What the gates say of these tables."""
         entries = [
-            assemble.clip_record(clip, f"{clip}.csv", join(self.reference[clip], table),
-                                 floor(self.reference[clip], self.repetitions[clip]))
+            assemble.clip_record(clip, f"{clip}.csv", join(self.reference[clip], table), self.floors[clip])
             for clip, table in tables.items()
         ]  # fmt: skip
         return judge({"clips": entries, "configuration": configuration}, gates)
@@ -90,6 +93,8 @@ def execute(arguments: argparse.Namespace) -> int:
             tables = injected[defect.name]
             by_size = {size: material.values(found) for size, found in tables.items()}
             rows += sensitivity.power_table(defect.name, defect.unit, material.plain, by_size)
+            floors = {clip: found for clip, found in material.floors.items() if found is not None}
+            rows.append(sensitivity.tripwire_row(defect.name, defect.unit, material.plain[0], by_size, floors))
             if defect.matters is not None:
                 results = material.judged(tables[defect.matters], gates, arguments.config)
                 checks.append(_check_caught(defect, results))
@@ -187,10 +192,15 @@ def markdown(result: dict[str, Any]) -> list[str]:
         f"Defects injected into {data['run']} on {len(data['clips'])} clips; smallest size caught in at least "
         f"{100 * data['power']:.0f} % of runs with at most {100 * data['false_alarms']:.0f} % false alarms.",
         "",
+        f"Figures that see no size in {100 * SHOWN:.0f} % of runs are in the record only. The threshold is how much",
+        "worse the median over clips may become; the tripwires' row holds the share of clips that trip.",
+        "",
         "| defect | figure | threshold | smallest size caught | caught at each size |",
         "|---|---|---:|---:|---|",
     ]
     for row in data["rows"]:
+        if max(row["powers"].values()) < SHOWN:
+            continue
         smallest = "-" if row["smallest"] is None else f"{row['smallest']:g} {row['unit']}"
         powers = ", ".join(f"{size}: {100 * power:.0f} %" for size, power in row["powers"].items())
         lines.append(f"| {row['defect']} | {row['figure']} | {row['threshold']:.3g} | {smallest} | {powers} |")
