@@ -1,0 +1,116 @@
+"""The vector intrinsics against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba.core.errors import TypingError
+
+from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES, bits_float, float_bits, row_products, tile_product
+
+_rows_1_of_3, _rows_7_of_11, _rows_4_of_5 = row_products(1, 3), row_products(7, 11), row_products(4, 5)
+_tile_1x1, _tile_4x3, _tile_3x2 = tile_product(1, 1), tile_product(4, 3), tile_product(3, 2)
+
+
+@kernel
+def rows_1_of_3(area, start, stride, weights, first, out, to):
+    _rows_1_of_3(area, start, stride, weights, first, out, to)
+
+
+@kernel
+def rows_7_of_11(area, start, stride, weights, first, out, to):
+    _rows_7_of_11(area, start, stride, weights, first, out, to)
+
+
+@kernel
+def rows_4_of_5(area, start, stride, weights, first, out, to):
+    _rows_4_of_5(area, start, stride, weights, first, out, to)
+
+
+@kernel
+def tile_1x1(address, weight_stride, depth, x, start, stride, out, to, out_stride):
+    _tile_1x1(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+
+
+@kernel
+def tile_4x3(address, weight_stride, depth, x, start, stride, out, to, out_stride):
+    _tile_4x3(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+
+
+@kernel
+def tile_3x2(address, weight_stride, depth, x, start, stride, out, to, out_stride):
+    _tile_3x2(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+
+
+@kernel
+def to_bits(x):
+    return float_bits(x)
+
+
+@kernel
+def from_bits(bits):
+    return bits_float(bits)
+
+
+def test_bits_of_floats() -> None:
+    values = np.array([0.0, -0.0, 1.0, -2.5, 3e-39, np.inf, np.nan, 3.4e38], np.float32)
+    for value, bits in zip(values, values.view(np.int32), strict=True):
+        assert to_bits(value) == bits
+        np.testing.assert_array_equal(np.float32(from_bits(bits)).view(np.int32), bits)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "count", "taps"), [(rows_1_of_3, 1, 3), (rows_7_of_11, 7, 11), (rows_4_of_5, 4, 5)]
+)
+def test_row_products(compiled: object, count: int, taps: int) -> None:
+    """Float32 sums of ``taps``^2 terms: 1e-5; whole numbers are exact."""
+    rng = np.random.default_rng(count)
+    for whole in (False, True):
+        area = rng.normal(size=(taps + 4, taps + count + 3)).astype(np.float32)
+        weights = rng.normal(size=5 + taps * taps * LANES).astype(np.float32)
+        if whole:
+            area, weights = np.rint(area * 20), np.rint(weights * 20)
+        out = np.full(3 + count * LANES + 2, np.nan, np.float32)
+        row, column = 2, 3
+        compiled(area.ravel(), row * area.shape[1] + column, area.shape[1], weights, 5, out, 3)  # type: ignore[operator]
+        templates = weights[5:].reshape(taps, taps, LANES).astype(float)
+        blocks = [area[row : row + taps, column + x : column + x + taps] for x in range(count)]
+        expected = np.einsum("xrc,rcq->xq", np.array(blocks, float), templates)
+        np.testing.assert_allclose(out[3:-2].reshape(count, LANES), expected, atol=0 if whole else 1e-5)
+        assert np.isnan(out[[0, 1, 2, -2, -1]]).all()  # nothing else is touched
+
+
+@pytest.mark.parametrize(("compiled", "rows", "vectors"), [(tile_1x1, 1, 1), (tile_4x3, 4, 3), (tile_3x2, 3, 2)])
+@pytest.mark.parametrize("depth", [1, 7, 122])
+def test_tile_product(compiled: object, rows: int, vectors: int, depth: int) -> None:
+    """Adds to what is there; 1e-5 for 122 float32 terms; whole numbers are exact."""
+    rng = np.random.default_rng(rows)
+    width, stride, out_stride = LANES * vectors, LANES * vectors + 3, LANES * vectors + 5
+    for whole in (False, True):
+        weights = rng.normal(size=(rows + 2, depth + 4)).astype(np.float32)
+        x = rng.normal(size=2 + depth * stride).astype(np.float32)
+        before = rng.normal(size=1 + rows * out_stride).astype(np.float32)
+        if whole:
+            weights, x, before = np.rint(weights * 9), np.rint(x * 9), np.rint(before * 9)
+        out = before.copy()
+        address = weights.ctypes.data + 4 * (weights.shape[1] + 2)  # row 1, column 2
+        compiled(address, weights.shape[1], depth, x, 2, stride, out, 1, out_stride)  # type: ignore[operator]
+        inputs = x[2:].reshape(depth, stride)[:, :width].astype(float)
+        expected = before.astype(float)
+        expected[1:].reshape(rows, out_stride)[:, :width] += weights[1 : 1 + rows, 2 : 2 + depth].astype(float) @ inputs
+        np.testing.assert_allclose(out, expected, rtol=0, atol=0 if whole else 3e-5)
+
+
+def test_other_types_do_not_compile() -> None:
+    """Nothing is checked at run time, so a wrong dtype must not get that far."""
+    out = np.zeros(8, np.float32)
+    with pytest.raises(TypingError):
+        rows_1_of_3(np.zeros(9), 0, 3, np.zeros(72, np.float32), 0, out, 0)
+    with pytest.raises(TypingError):
+        tile_1x1(0, 1, 1, np.zeros(8), 0, 8, out, 0, 8)
+
+
+def test_intrinsics_are_made_once() -> None:
+    assert row_products(7, 11) is _rows_7_of_11
+    assert tile_product(4, 3) is _tile_4x3
