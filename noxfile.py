@@ -21,14 +21,14 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests; those that need OpenFace's weights skip where there are none."""
-    session.install("-e", ".[report]", "pytest", "pytest-benchmark")
+    session.install("-e", ".[report,test]")
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and types."""
-    session.install("-e", ".[report,dev]")
+    session.install("-e", ".[report,test,dev]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -44,5 +44,5 @@ def validate(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time per stage on recorded inputs."""
-    session.install("-e", ".[report]", "pytest", "pytest-benchmark")
+    session.install("-e", ".[report,test]")
     session.run("python", "-m", "pytest", "benchmarks", "--benchmark-only", *session.posargs)
