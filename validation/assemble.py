@@ -140,6 +140,7 @@ def _floor_json(floor: Floor | None) -> dict[str, Any] | None:
     if floor is None:
         return None
     return {
+        "of": floor.configuration,
         "worst": _json(floor.worst),
         "sources": {source: _json(evaluation.figures) for source, evaluation in floor.sources.items()},
         "per_au": {

@@ -12,6 +12,7 @@ from validation.errors import HarnessError
 from validation.verdict import ERROR, EXIT_CODES
 
 COMMANDS = {
+    "demo": "run pyfaceau on what is at hand beside the C++ program's CSVs, with a verdict and a page",
     "run": "run pyfaceau on every clip with a golden and judge it",
     "compare": "compare two OpenFace CSVs; no video, no weights",
     "judge": "judge a record anew, or write it as JUnit XML, Markdown or annotations",

@@ -6,11 +6,12 @@ A clip's floor of a figure is the worse of the two. Every figure of a run is sho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from validation.compare import join
 from validation.figures import DEFINITIONS, Evaluation, Figure, evaluate
+from validation.goldens import Golden, Store
 from validation.reference import Table
 from validation.series import repetition_series
 
@@ -25,6 +26,15 @@ class Floor:
     sources: dict[str, Evaluation]
     worst: dict[str, Figure]
     series: dict[str, dict[str, Any]] = field(default_factory=dict)
+    configuration: str | None = None
+    """whose floor it is, where it does not come from two CSVs of the user"""
+
+
+def floor_of(store: Store, golden: Golden) -> Floor | None:
+    """The floor of a golden from the store, its own or that of the configuration it borrows from."""
+    source, repetitions = store.floor_source(golden)
+    found = floor(store.table(source), {name: store.table(other) for name, other in repetitions.items()})
+    return None if found is None else replace(found, configuration=source.configuration)
 
 
 def floor(reference: Table, repetitions: Mapping[str, Table]) -> Floor | None:

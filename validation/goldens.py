@@ -2,8 +2,9 @@
 
 The manifest has four tables. ``programs``: what made the CSVs (version, build, libraries, machine). ``configurations``:
 program, model and switches, and the ``settings`` of ``pyfaceau.Config`` that mean the same; one that ``repeats``
-another is that one's noise floor and has none; one that was not repeated may take its floor ``floor_from`` another. ``clips``: file, digest, licence
-and where it is found. ``goldens``: one entry a CSV, with digests of the CSV and of the packed file that holds it.
+another is that one's noise floor and has none; one that was not repeated may borrow its floor (``floor_from``).
+``clips``: file, digest, licence and where it is found. ``goldens``: one entry a CSV, with digests of the CSV and of the
+packed file that holds it.
 """
 
 from __future__ import annotations
@@ -63,11 +64,14 @@ class Store:
     _last_base: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def find(self, configuration: str, clips: str = "*") -> list[Golden]:
-        """The goldens of a configuration whose clip name fits the shell pattern, in the manifest's order."""
+        """The goldens of a configuration whose clip name fits one of the shell patterns, which commas divide."""
         if configuration not in self.configurations:
             known = ", ".join(name for name, c in self.configurations.items() if not c.get("repeats"))
             raise HarnessError(f"no configuration {configuration!r} in {self.folder / 'manifest.json'}; known: {known}")
-        return [g for g in self.goldens if g.configuration == configuration and fnmatch(g.clip, clips)]
+        patterns = clips.split(",")
+        return [
+            g for g in self.goldens if g.configuration == configuration and any(fnmatch(g.clip, p) for p in patterns)
+        ]
 
     def get(self, configuration: str, clip: str) -> Golden | None:
         """The golden of this configuration and clip, if there is one."""

@@ -19,7 +19,7 @@ from validation.clips import folders, locate, require_same
 from validation.compare import join
 from validation.errors import HarnessError
 from validation.files import read_json, sha256_file
-from validation.floor import floor
+from validation.floor import floor_of
 from validation.goldens import Clip, Golden, Store
 from validation.metrics import speed as speed_metrics
 from validation.reference import read_csv
@@ -121,14 +121,12 @@ class _Session:
         before = self.calibrator.measure() if self.calibrator else None
         timing = self.runner.run(video, csv)
         after = self.calibrator.measure() if self.calibrator else None
-        reference = self.store.table(golden)
-        pair = join(reference, read_csv(csv))
-        repetitions = {name: self.store.table(g) for name, g in self.store.repetitions(golden).items()}
+        pair = join(self.store.table(golden), read_csv(csv))
         entry = assemble.clip_record(
             clip.name,
             clip.file,
             pair,
-            floor(reference, repetitions),
+            floor_of(self.store, golden),
             faces=clip.faces,
             cuts=clip.cuts,
             sha256=sha256_file(video),

@@ -163,4 +163,7 @@ def slowdown_rows(
 
 def _slower(base: np.ndarray, tree: np.ndarray, budget: float) -> bool:
     """As ``slow_down(...).slower``; most draws need only its first condition."""
-    return bool(np.median(tree) > (1 + budget) * np.median(base)) and slow_down(base, tree, budget).slower
+    return (
+        bool(np.median(tree) > (1 + budget) * np.median(base))
+        and slow_down(base.tolist(), tree.tolist(), budget).slower
+    )
