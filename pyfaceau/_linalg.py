@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES, subtract_products
 
 _F32_EPS = float(np.finfo(np.float32).eps)
 _F32_MIN = float(np.finfo(np.float32).tiny)
@@ -24,11 +25,11 @@ def cholesky_solve(h, b, column, diagonal):
 
     Parameters
     ----------
-    h : np.ndarray [shape=(k, k), dtype=float32]
-        Lower triangle is read. Overwritten by the transposed factor (upper triangle).
+    h : np.ndarray [shape=(>= k, >= max(k, 8)), dtype=float32]
+        Lower triangle is read. Overwritten by the factor.
     b : np.ndarray [shape=(k,), dtype=float32]
         Right-hand side; holds ``x`` on return.
-    column, diagonal : np.ndarray [shape=(k,), dtype=float64 / float32]
+    column, diagonal : np.ndarray [shape=(>= k + 7,) / (k,), dtype=float64 / float32]
         Work space.
 
     Returns
@@ -36,34 +37,40 @@ def cholesky_solve(h, b, column, diagonal):
     bool
         False, and ``b`` all zero, when ``h`` is not positive definite.
     """
-    size = b.shape[0]
-    # Row k of the upper triangle holds column k of the factor, so that the innermost loop runs over
-    # contiguous memory while every element still sees its subtractions in the order k = 0, 1, ...
+    size, stride = b.shape[0], h.shape[1]
+    flat = h.reshape(-1)
+    # Row k of the upper triangle holds column k of the factor: what belongs to eight rows lies side by side,
+    # while every element still sees its subtractions in the order k = 0, 1, ...
     for j in range(size):
         for i in range(j, size):
             column[i] = h[i, j]
         for k in range(j):
-            pivot = h[k, j]
-            column[j] -= np.float64(pivot) * np.float64(pivot)
-            for i in range(j + 1, size):
-                column[i] -= np.float64(h[k, i] * pivot)
+            pivot = np.float64(h[k, j])
+            column[j] -= pivot * pivot
         if column[j] < _F32_EPS:
             b[:] = np.float32(0)
             return False
         inverse = np.float32(1.0 / math.sqrt(column[j]))
         diagonal[j] = inverse
+        for i in range(j + 1, size, LANES):  # may run into the next row, and into unused work space
+            subtract_products(flat, i, stride, j, j, column, i)
         for i in range(j + 1, size):
             h[j, i] = np.float32(column[i] * np.float64(inverse))
+    # Both substitutions by columns of the triangle in hand; again the order within each sum stays.
     for i in range(size):
-        s = np.float64(b[i])
+        column[i] = b[i]
+    for k in range(size):
+        b[k] = np.float32(column[k] * np.float64(diagonal[k]))
+        for i in range(k + 1, size):
+            column[i] -= np.float64(h[k, i] * b[k])
+    for i in range(size):
+        column[i] = b[i]
         for k in range(i):
-            s -= np.float64(h[k, i] * b[k])
-        b[i] = np.float32(s * np.float64(diagonal[i]))
-    for i in range(size - 1, -1, -1):
-        s = np.float64(b[i])
-        for k in range(size - 1, i, -1):
-            s -= np.float64(h[i, k] * b[k])
-        b[i] = np.float32(s * np.float64(diagonal[i]))
+            h[i, k] = h[k, i]
+    for k in range(size - 1, -1, -1):
+        b[k] = np.float32(column[k] * np.float64(diagonal[k]))
+        for i in range(k):
+            column[i] -= np.float64(h[k, i] * b[k])
     return True
 
 

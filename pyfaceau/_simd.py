@@ -97,15 +97,15 @@ def tile_product(rows: int, vectors: int) -> Any:
     """An intrinsic for a ``rows`` x ``8 vectors`` tile of a float32 matrix product.
 
     The returned function has the signature
-    ``(address, weight_stride, depth, x, start, stride, out, to, out_stride)``: ``address`` is that of a row-major
-    float32 matrix in memory that the caller keeps alive (a mapped file, say), ``x`` and ``out`` are one-dimensional
-    float32 arrays. For r < rows and c < 8 vectors it adds
-    ``sum over k < depth of weights[r weight_stride + k] * x[start + k stride + c]`` to ``out[to + r out_stride + c]``.
-    Nothing is checked: the caller answers for the bounds.
+    ``(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride)``: ``address`` is that of
+    float32 weights in memory that the caller keeps alive (a mapped file, say), ``x`` and ``out`` are one-dimensional
+    float32 arrays. For r < rows and c < 8 vectors it adds the sum over k < depth of
+    ``weights[r weight_stride + k weight_step] * x[start + k stride + c]`` to ``out[to + r out_stride + c]``, as one
+    chain of fused operations in the order of k. Nothing is checked: the caller answers for the bounds.
     """
 
     @intrinsic
-    def product(typingctx, address, weight_stride, depth, x, start, stride, out, to, out_stride):  # type: ignore[no-untyped-def]
+    def product(typingctx, address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
             f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
             mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -123,8 +123,8 @@ def tile_product(rows: int, vectors: int) -> Any:
             weight_rows = [
                 builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)
             ]
-            source, target = data(3), data(6)
-            target_rows = [builder.gep(target, [builder.mul(args[8], ir.Constant(index, r))]) for r in range(rows)]
+            source, target = data(4), data(7)
+            target_rows = [builder.gep(target, [builder.mul(args[9], ir.Constant(index, r))]) for r in range(rows)]
             sums = [
                 [
                     cgutils.alloca_once_value(builder, builder.load(vector_at(row, LANES * v), align=4))
@@ -132,11 +132,12 @@ def tile_product(rows: int, vectors: int) -> Any:
                 ]
                 for row in target_rows
             ]
-            with cgutils.for_range(builder, args[2]) as loop:
-                line = builder.gep(source, [builder.mul(loop.index, args[5])])
+            with cgutils.for_range(builder, args[3]) as loop:
+                line = builder.gep(source, [builder.mul(loop.index, args[6])])
+                step = builder.mul(loop.index, args[2])
                 loaded = [builder.load(vector_at(line, LANES * v), align=4) for v in range(vectors)]
                 for r in range(rows):
-                    scalar = builder.load(builder.gep(weight_rows[r], [loop.index]))
+                    scalar = builder.load(builder.gep(weight_rows[r], [step]))
                     lane = builder.insert_element(undefined, scalar, first)
                     spread = builder.shuffle_vector(lane, undefined, mask)
                     for v in range(vectors):
@@ -151,6 +152,38 @@ def tile_product(rows: int, vectors: int) -> Any:
         if not arrays:
             return None
         size = types.intp
-        return types.void(size, size, size, x, size, size, out, size, size), generate
+        return types.void(size, size, size, size, x, size, size, out, size, size), generate
 
     return product
+
+
+@intrinsic
+def subtract_products(typingctx, h, first, stride, pivot, count, column, at):  # type: ignore[no-untyped-def]
+    """Eight steps of a Cholesky column at once, in the order of k.
+
+    ``subtract_products(h, first, stride, pivot, count, column, at)`` subtracts, for i < 8 and k = 0 .. count - 1, the
+    float32 product ``h[first + k stride + i] * h[pivot + k stride]``, widened, from ``column[at + i]``. ``h`` is a flat
+    float32 array, ``column`` float64. Nothing is checked.
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        narrow = ir.VectorType(ir.FloatType(), LANES)
+        wide = ir.VectorType(ir.DoubleType(), LANES)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        matrix = context.make_array(signature.args[0])(context, builder, args[0]).data
+        sums = context.make_array(signature.args[5])(context, builder, args[5]).data
+        target = builder.bitcast(builder.gep(sums, [args[6]]), wide.as_pointer())
+        total = cgutils.alloca_once_value(builder, builder.load(target, align=8))
+        with cgutils.for_range(builder, args[4]) as loop:
+            row = builder.gep(matrix, [builder.mul(loop.index, args[2])])
+            values = builder.load(builder.bitcast(builder.gep(row, [args[1]]), narrow.as_pointer()), align=4)
+            scalar = builder.load(builder.gep(row, [args[3]]))
+            lane = builder.insert_element(ir.Constant(narrow, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+            spread = builder.shuffle_vector(lane, ir.Constant(narrow, ir.Undefined), mask)
+            product = builder.fpext(builder.fmul(values, spread), wide)
+            builder.store(builder.fsub(builder.load(total), product), total)
+        builder.store(builder.load(total), target, align=8)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(h, size, size, size, size, column, size), generate

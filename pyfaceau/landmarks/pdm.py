@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES, tile_product
 from pyfaceau._linalg import (
     axis_angle_to_matrix,
     cholesky_solve,
@@ -117,59 +118,93 @@ def jacobian(g, r, shape, modes, columns, j):
                 line[6 + k] = s * ((r0 * vx[k] + r1 * vy[k]) + r2 * vz[k])
 
 
-@kernel(fastmath={"contract"})
-def normal_matrix(jw, j, columns, h):
-    """``h = jw^T j``: per cell one fused float32 chain over the rows in order."""
-    for a in range(columns):
-        for b in range(columns):
-            h[a, b] = np.float32(0)
-    for k in range(j.shape[0]):
-        for a in range(columns):
-            weight = jw[k, a]
-            for b in range(columns):
-                h[a, b] += weight * j[k, b]
-
-
 # Cells (first and last row, first and last column, ends excluded) that the reference's matrix product sums in
 # two chains, by size: the block edges of its BLAS (part 2, section 6a, and found alike for the parts' sizes).
-_TWO_CHAINS_40 = np.array(
-    [(6 * i, 6 * i + 6, *((0, 8) if i % 2 == 0 else (32, 40))) for i in range(6)] + [(36, 40, 0, 40)]
-)
-_TWO_CHAINS_38 = np.array([(12 * i, 12 * i + 6, *columns) for i in range(3) for columns in ((0, 8), (24, 32))])
-_TWO_CHAINS_16 = np.array([(0, 6, 0, 16), (12, 16, 0, 16)])
-
-
-@kernel(fastmath={"contract"})
-def _sum_in_two_chains(jw, j, blocks, h):
-    """Redo cells of a normal matrix: a chain of even rows plus one of odd rows, rows beyond a multiple of 8 with the even."""
-    rows = j.shape[0]
-    paired = rows - rows % 8
-    even, odd = np.empty(8, np.float32), np.empty(8, np.float32)
-    for block in range(blocks.shape[0]):
-        for a in range(blocks[block, 0], blocks[block, 1]):
-            for low in range(blocks[block, 2], min(blocks[block, 3], a + 1), 8):  # the solver reads the lower triangle
-                even[:], odd[:] = np.float32(0), np.float32(0)
-                for k in range(0, paired, 2):
-                    for b in range(8):
-                        even[b] += jw[k, a] * j[k, low + b]
-                    for b in range(8):
-                        odd[b] += jw[k + 1, a] * j[k + 1, low + b]
-                for k in range(paired, rows):
-                    for b in range(8):
-                        even[b] += jw[k, a] * j[k, low + b]
-                for b in range(8):
-                    h[a, low + b] = even[b] + odd[b]
+# Only the lower triangle is read, so blocks above it are left out.
+_TWO_CHAINS_40 = np.array([(0, 6, 0, 8), (12, 18, 0, 8), (24, 30, 0, 8), (30, 36, 32, 40), (36, 40, 0, 40)])
+_TWO_CHAINS_38 = np.array([(0, 6, 0, 8), (12, 18, 0, 8), (24, 30, 0, 8), (24, 30, 24, 32)])
+_TWO_CHAINS_16 = np.array([(0, 6, 0, 8), (12, 16, 0, 16)])
+_tile_4x1, _tile_4x2, _tile_4x3, _tile_6x1 = tile_product(4, 1), tile_product(4, 2), tile_product(4, 3), tile_product(6, 1)
 
 
 @kernel
-def two_chains(jw, j, columns, h):
-    """Give a normal matrix of the stock models' sizes the reference's own roundings."""
+def _add_products(jw, j, first, step, depth, row, rows, column, columns, out, to, stride):
+    """``out[to + r stride + c] += sum of jw[k, row + r] j[k, column + c]``, k = first, first + step, ... ``depth`` terms.
+
+    ``rows`` is 4 or 6, ``columns`` a multiple of eight (8 for 6 rows).
+    """
+    width = j.shape[1]
+    flat = j.reshape(-1)
+    address = jw.ctypes.data + 4 * (first * width + row)
+    start, weight_step = first * width + column, step * width
+    if rows == 6:
+        _tile_6x1(address, 1, weight_step, depth, flat, start, weight_step, out, to, stride)
+        return
+    c = 0
+    while c < columns:
+        if columns - c >= 24:
+            _tile_4x3(address, 1, weight_step, depth, flat, start + c, weight_step, out, to + c, stride)
+            c += 24
+        elif columns - c == 16:
+            _tile_4x2(address, 1, weight_step, depth, flat, start + c, weight_step, out, to + c, stride)
+            c += 16
+        else:
+            _tile_4x1(address, 1, weight_step, depth, flat, start + c, weight_step, out, to + c, stride)
+            c += 8
+
+
+@kernel
+def _sum_in_two_chains(jw, j, blocks, even, h):
+    """Redo blocks of a normal matrix: a chain of even rows plus one of odd rows; rows beyond a multiple of 8 with the even."""
+    k = j.shape[0]
+    paired = k - k % 8
+    for block in range(blocks.shape[0]):
+        row, column = blocks[block, 0], blocks[block, 2]
+        rows, columns = blocks[block, 1] - row, blocks[block, 3] - column
+        for r in range(rows):
+            for c in range(columns):
+                h[row + r, column + c] = np.float32(0)
+                even[r * columns + c] = np.float32(0)
+        to = row * h.shape[1] + column
+        _add_products(jw, j, 0, 2, paired // 2, row, rows, column, columns, even, 0, columns)
+        _add_products(jw, j, paired, 1, k - paired, row, rows, column, columns, even, 0, columns)
+        _add_products(jw, j, 1, 2, paired // 2, row, rows, column, columns, h.reshape(-1), to, h.shape[1])
+        for r in range(rows):
+            for c in range(columns):
+                h[row + r, column + c] = even[r * columns + c] + h[row + r, column + c]
+
+
+@kernel
+def normal_matrix(jw, j, columns, even, h):
+    """Lower triangle of ``jw^T j``: per cell one fused float32 chain over the rows, or the reference's two.
+
+    Parameters
+    ----------
+    jw, j : np.ndarray [shape=(k, padded), dtype=float32]
+        Columns padded to a multiple of eight.
+    columns : int
+        How many of them count.
+    even : np.ndarray [shape=(>= 160,), dtype=float32]
+        Work space.
+    h : np.ndarray [shape=(padded, padded), dtype=float32], out
+        Cells above the triangle and in the padding hold anything.
+    """
+    padded = h.shape[1]
+    h[:] = np.float32(0)
+    for row in range(0, padded, 4):
+        _add_products(jw, j, 0, 1, j.shape[0], row, 4, 0, (row // 8 + 1) * 8, h.reshape(-1), row * padded, padded)
     if columns == 40:
-        _sum_in_two_chains(jw, j, _TWO_CHAINS_40, h)
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_40, even, h)
     elif columns == 38:
-        _sum_in_two_chains(jw, j, _TWO_CHAINS_38, h)
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_38, even, h)
     elif columns == 16:
-        _sum_in_two_chains(jw, j, _TWO_CHAINS_16, h)
+        _sum_in_two_chains(jw, j, _TWO_CHAINS_16, even, h)
+
+
+@kernel
+def padded_columns(columns):
+    """``columns`` rounded up to whole vectors."""
+    return -(-columns // LANES) * LANES
 
 
 @kernel
@@ -264,8 +299,9 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
 
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
-    j, h = np.empty((2 * n, size), np.float32), np.empty((size, size), np.float32)
-    b, total, diagonal = np.empty(size, np.float32), np.empty(size, np.float64), np.empty(size, np.float32)
+    padded = padded_columns(size)
+    j, h, even = np.zeros((2 * n, padded), np.float32), np.empty((padded, padded), np.float32), np.empty(160, np.float32)
+    b, total, diagonal = np.empty(size, np.float32), np.empty(padded + 8, np.float64), np.empty(size, np.float32)
 
     rotation(g[1:4], r)
     error, misses = np.inf, 0
@@ -292,8 +328,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         for i in range(2 * n):
             residual[i] = landmarks[i] - points[i]
         jacobian(g, r, shape, modes, size, j)
-        normal_matrix(j, j, size, h)
-        two_chains(j, j, size, h)
+        normal_matrix(j, j, size, even, h)
         gradient(j, residual, size, total, b)
         for k in range(m):
             h[6 + k, 6 + k] += prior[k]

@@ -16,10 +16,10 @@ from pyfaceau.landmarks.pdm import (
     gradient,
     jacobian,
     normal_matrix,
+    padded_columns,
     project,
     rotation,
     shape_3d_kernel,
-    two_chains,
     update_rigid,
 )
 
@@ -120,9 +120,11 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
-    j, h = np.empty((2 * n, columns), np.float32), np.empty((columns, columns), np.float32)
-    jw = np.empty((2 * n, columns), np.float32) if weights.shape[0] > 0 else j
-    b, total, diagonal = np.empty(columns, np.float32), np.empty(columns, np.float64), np.empty(columns, np.float32)
+    padded = padded_columns(columns)
+    j, h, even = np.zeros((2 * n, padded), np.float32), np.empty((padded, padded), np.float32), np.empty(160, np.float32)
+    jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
+    b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
+    diagonal = np.empty(columns, np.float32)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
     zero, three = np.float32(0), np.float32(3)
 
@@ -162,8 +164,7 @@ def rlms(
                 for k in range(columns):
                     jw[i, k] = j[i, k] * weights[i]
                     jw[n + i, k] = j[n + i, k] * weights[i]
-        normal_matrix(jw, j, columns, h)
-        two_chains(jw, j, columns, h)
+        normal_matrix(jw, j, columns, even, h)
         gradient(jw, shifts, columns, total, b)
         if not rigid:
             for k in range(m):

@@ -43,20 +43,20 @@ def _product(address, rows, inputs, x, padded, out):
             while r + step <= rows:
                 weights, to = address + item * (r * inputs + low), r * padded + column
                 if width == 3:
-                    _tile_4x3(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_4x3(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 elif width == 2:
-                    _tile_6x2(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_6x2(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 else:
-                    _tile_8x1(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_8x1(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 r += step
             while r < rows:
                 weights, to = address + item * (r * inputs + low), r * padded + column
                 if width == 3:
-                    _tile_1x3(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_1x3(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 elif width == 2:
-                    _tile_1x2(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_1x2(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 else:
-                    _tile_1x1(weights, inputs, depth, x, start, padded, out, to, padded)
+                    _tile_1x1(weights, inputs, 1, depth, x, start, padded, out, to, padded)
                 r += 1
             column += LANES * width
 
