@@ -103,7 +103,7 @@ def _cut(image: np.ndarray, box: tuple[float, float, float]) -> bytes:
 
     scale = min(SIDE / box[2], 2.0)
     move = np.array([[scale, 0, -box[0] * scale], [0, scale, -box[1] * scale]])
-    size = max(int(round(box[2] * scale)), 1)
+    size = max(round(box[2] * scale), 1)
     square = cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return bytes(cv2.imencode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes())
 

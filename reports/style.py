@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, _rendered(figure, kind, dpi=300, facecolor="white", metadata=stamp))
 
 
-def inline_svg(figure: Figure, name: str, label: str, dpi: int = 150) -> str:
+def inline_svg(figure: Figure, name: str, label: str, dpi: int = 110) -> str:
     """The figure as an ``svg`` element for the page: ids of its own, colours as variables, ``label`` for a reader."""
     text = _rendered(figure, "svg", dpi=dpi, facecolor="none", metadata={"Date": None}).decode()
     text = text[text.index("<svg") :]
@@ -103,16 +104,16 @@ def inline_svg(figure: Figure, name: str, label: str, dpi: int = 150) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable},{colour})")
+    text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\d+\.\d)\d+", r"\1", path.group()), text)
     text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans,sans-serif)", text)
     text = re.sub(r"\n\s*", "\n", text)
     head, rest = text.split(">", 1)
     width = re.search(r'width="([\d.]+)pt"', head)
     head = re.sub(r'\s(width|height)="[\d.]+pt"', "", head)
     # Text of 6 pt must stay readable on a phone, so the drawing scrolls in its frame rather than shrink further.
     least = int(float(width.group(1)) * 1.2) if width else 0
-    return f'{head} role="img" aria-label="{label}" style="min-width:{least}px">{rest}'.replace(
-        'xmlns:xlink="http://www.w3.org/1999/xlink" ', 'xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
-    )
+    return f'{head} role="img" aria-label="{escape(label)}" style="min-width:{least}px">{rest}'
 
 
 def _rendered(figure: Figure, kind: str, **options: object) -> bytes:

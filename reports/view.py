@@ -53,7 +53,9 @@ def measured(record: Record) -> list[Clip]:
 
 def with_series(record: Record, name: str) -> list[Clip]:
     """The measured clips whose series hold ``name`` for at least one frame."""
-    return [clip for clip in measured(record) if clip["series"] and clip["series"]["frame"] and clip["series"].get(name)]
+    return [
+        clip for clip in measured(record) if clip["series"] and clip["series"]["frame"] and clip["series"].get(name)
+    ]
 
 
 def value(figures: dict[str, Any] | None, name: str) -> float | None:
@@ -99,7 +101,7 @@ def frames(clips: Iterable[Clip]) -> int:
     return sum(len(clip["series"]["frame"]) for clip in clips)
 
 
-def shown_clips(record: Record, limit: int = 3) -> list[Clip]:
+def shown_clips(record: Record, limit: int = 2) -> list[Clip]:
     """Clips worth a figure of their own: the typical one, then the worst in intensity, presence and landmarks."""
     clips = with_series(record, "intensity") or with_series(record, "landmark_px")
     if not clips:

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure. ``name``: of its files; ``section``: the tab it belongs to; ``caption`` says n and units."""
+    """A finished figure. ``name``: of its files; ``section``: the tab it belongs to; ``caption`` says n and units.
+
+    Its parts are laid out once, here: every format is then drawn from the same places.
+    """
 
     name: str
     section: str
     title: str
     caption: str
     figure: Figure
+
+    def __post_init__(self) -> None:
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
 
 
 @dataclass(frozen=True)
@@ -52,15 +59,30 @@ def grid(count: int, columns: int, panel_height: float, width: float = style.DOU
     return figure, list(axes[:count])
 
 
+MANY = 60
+"""Points of one panel from which on a picture is smaller, and quicker to show, than so many shapes."""
+
+
+def points(axes: Axes, xs: Sequence[float], ys: Sequence[float], **options: Any) -> Any:
+    """Frames as small translucent dots."""
+    settings: dict[str, Any] = {"s": 2.5, "color": style.OURS, "alpha": 0.35, "linewidths": 0, "zorder": 2}
+    return axes.scatter(xs, ys, rasterized=len(xs) > MANY, **{**settings, **options})
+
+
+def plain_ticks(axis: Any, ticks: Sequence[float]) -> None:
+    """These ticks of a logarithmic axis as plain numbers."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+
+
 def corner(axes: Axes, text: str, x: float = 0.03, y: float = 0.97, **options: Any) -> None:
     """A note inside the panel, readable over data."""
-    from matplotlib.patheffects import withStroke
-
     settings: dict[str, Any] = {"fontsize": 5.5, "color": style.INK, "va": "top", "ha": "left", "zorder": 9}
-    axes.text(
-        x, y, text, transform=axes.transAxes, linespacing=1.25,
-        path_effects=[withStroke(linewidth=1.5, foreground=style.PAPER)], **{**settings, **options},
-    )  # fmt: skip
+    # A halo would be prettier, but SVG then holds the outlines of all letters, and no text.
+    box = {"facecolor": style.PAPER, "alpha": 0.75, "linewidth": 0, "pad": 0.8}
+    axes.text(x, y, text, transform=axes.transAxes, linespacing=1.25, bbox=box, **{**settings, **options})
 
 
 def legend(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 4) -> None:

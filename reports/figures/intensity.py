@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reports import style, view
-from reports.figures.base import Drawing, corner, floor_names, gaps, grid, legend, line_key, new_figure, patch_key
+from reports.figures import base
+from reports.figures.base import Drawing, corner, floor_names, gaps, grid, legend, line_key, patch_key, points
 from reports.view import NotDrawn, action_unit, floor_au, significant, value
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def _traces(clip: view.Clip) -> Drawing:
         top = max(*both["reference"], *both["other"], 1.0)
         axes.set_ylim(-0.05 * top, 1.08 * top)
         axes.margins(x=0.01)
-    for axes in panels[-3:]:
-        axes.set_xlabel("frame")
+    figure.supxlabel("frame", fontsize=7)
     figure.supylabel("AU intensity (0 to 5)", fontsize=7)
     legend(figure, [
         ("C++ OpenFace 2.2", line_key(style.REFERENCE, 1.6)),
@@ -87,7 +87,7 @@ def scatter(record: view.Record) -> list[Drawing]:
         other = [v for both in here for v in both["other"]]
         top = max(*reference, *other, 0.5) * 1.05
         axes.plot([0, top], [0, top], color=style.MUTED, linewidth=0.6, zorder=1)
-        axes.scatter(reference, other, s=2.5, color=style.OURS, alpha=0.25, linewidths=0, rasterized=True, zorder=2)
+        points(axes, reference, other, alpha=0.25)
         axes.set(xlim=(-0.03 * top, top), ylim=(-0.03 * top, top), aspect="equal")
         axes.set_title(action_unit(au), loc="left", fontsize=6.5, pad=2)
         corner(axes, f"n = {len(reference)}\n{_ccc_range(clips, au)}")
@@ -108,7 +108,7 @@ def _ccc_range(clips: list[view.Clip], au: str) -> str:
     for label, values in (("CCC", ours), ("floor", floors)):
         known = [v for v in values if v is not None]
         if known:
-            lines.append(f"{label} {min(known):.3f} to {max(known):.3f}")
+            lines.append(f"{label} {min(known):.3f} to {max(known):.3f}".replace("-", "−"))
     return "\n".join(lines)
 
 
@@ -131,13 +131,13 @@ def _bland_altman(clip: view.Clip) -> Drawing:
             low, high = (floor_au(clip, source, au, f"limit_{end}") for end in ("low", "high"))
             if low is not None and high is not None:
                 axes.axhspan(low, high, color=style.FLOOR, alpha=0.25, linewidth=0, zorder=0)
-        axes.scatter(means, differences, s=2.5, color=style.OURS, alpha=0.4, linewidths=0, rasterized=True, zorder=2)
+        points(axes, means, differences)
         for metric, dash in (("bias", "-"), ("limit_low", "--"), ("limit_high", "--")):
             level = value(clip["per_au"][au], metric)
             if level is not None:
                 axes.axhline(level, color=style.INK, linewidth=0.7, linestyle=dash, zorder=3, label=metric)
-        reach = max(*(abs(d) for d in differences), 0.05) * 1.35
-        axes.set_ylim(-reach, reach)
+        reach = max(*(abs(d) for d in differences), 0.05) * 1.1
+        axes.set_ylim(-reach, reach * 1.45)
         axes.set_title(action_unit(au), loc="left", fontsize=6.5, pad=2)
         bias = value(clip["per_au"][au], "bias")
         corner(axes, f"n = {len(pairs)}, bias {'–' if bias is None else significant(bias, 2)}")
@@ -166,7 +166,7 @@ def biases(record: view.Record) -> list[Drawing]:
     names = view.units(record, "_r")
     if not clips or not names:
         raise NotDrawn("no clip has AU intensities of both programs")
-    figure = new_figure(style.DOUBLE, 0.27 * len(names) + 0.8)
+    figure = base.new_figure(style.DOUBLE, 0.36 * len(names) + 0.8)
     axes = figure.subplots()
     for row, au in enumerate(names):
         ours = [_limits(clip["per_au"].get(au)) for clip in clips]
@@ -189,7 +189,7 @@ def biases(record: view.Record) -> list[Drawing]:
         ("reference against itself", line_key(style.FLOOR, 1, marker="o", markersize=3)),
     ])  # fmt: skip
     caption = (
-        f"n = {len(clips)} clips, {view.frames(c for c in clips if c['series'])} frames. A dot is the bias of one clip, "
+        f"n = {len(clips)} clips, {view.frames(c for c in clips if c['series'])} frames. A dot is the bias of a clip, "
         f"its bar the 95 % limits of agreement. Noise floor (grey): the reference against {floor_names(clips)}."
     )
     return [Drawing("biases", SECTION, "Bias of every AU in every clip", caption, figure)]
@@ -205,5 +205,8 @@ def _bars(axes: Axes, limits: list[tuple[float, float, float]], colour: str, cen
     limits = sorted(limits, key=lambda entry: entry[2] - entry[1])
     step = 0.32 / max(len(limits), 1)
     heights = [centre - 0.16 + step * (i + 0.5) for i in range(len(limits))]
-    axes.hlines(heights, [e[1] for e in limits], [e[2] for e in limits], color=colour, linewidth=0.5, alpha=0.55)
-    axes.scatter([e[0] for e in limits], heights, s=4, color=colour, linewidths=0, zorder=3)
+    nan = float("nan")
+    xs = [x for _, low, high in limits for x in (low, high, nan)]
+    axes.plot(xs, [y for height in heights for y in (height, height, nan)], color=colour, linewidth=0.4, alpha=0.6)
+    axes.plot([e[0] for e in limits], heights, marker="o", markersize=1.9, markeredgewidth=0.25, color=colour,
+              markeredgecolor=style.PAPER, linestyle="none", zorder=3)  # fmt: skip

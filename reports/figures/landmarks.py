@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reports import style, view
-from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure
+from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure, plain_ticks
 from reports.view import NotDrawn, floor_series, source_name
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def ced(record: view.Record) -> list[Drawing]:
         axes.set_xlabel("NME: landmark error / outer eye corner distance (%)")
     usual.set(xlim=(0, 8.05), ylim=(0, 101), ylabel="frames (%)")
     fine.set(xscale="log", xlim=(0.003, 20))
-    fine.set_xticks([0.01, 0.1, 1, 10], ["0.01", "0.1", "1", "10"])
+    plain_ticks(fine.xaxis, (0.01, 0.1, 1, 10))
     corner(fine, f"n = {view.frames(clips)} frames\n{len(clips)} clips", x=0.62, y=0.3)
     legend(figure, [
         ("pyfaceau against C++ OpenFace 2.2, one clip", line_key(style.OURS)),
@@ -125,7 +125,7 @@ def every_landmark(record: view.Record) -> list[Drawing]:
     sides = ([clip["series"]["point_px"] for clip in clips], floors)
     titles = ("pyfaceau against C++ OpenFace 2.2", f"noise floor: {floor_names(clips)}")
     for axes, rows, label in zip(panels, sides, titles, strict=True):
-        # 0 px, where both CSVs agree in every digit, has no place on a logarithmic scale: the first colour stands for it.
+        # 0 px (both CSVs agree in every digit) has no place on a logarithmic scale: drawn in the first colour.
         shown = axes.imshow(
             [[max(v, SCALE[0]) for v in row] for row in rows], norm=LogNorm(*SCALE), aspect="auto",
             interpolation="nearest",

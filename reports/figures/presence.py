@@ -25,21 +25,21 @@ def matrix(record: view.Record) -> list[Drawing]:
     for axes, rows, label in zip(panels, (ours, floors), titles, strict=True):
         image = axes.imshow(
             [[float("nan") if v is None else v for v in row] for row in rows],
-            vmin=LEAST, vmax=100, aspect="auto", interpolation="nearest",
+            vmin=LEAST, vmax=100, aspect="auto", interpolation="nearest", cmap="Blues_r",
         )  # fmt: skip
         axes.set_title(label, loc="left", fontsize=6.5, pad=3)
         axes.set_xticks(range(len(names)), [action_unit(au)[2:] for au in names])
         axes.set_xlabel("action unit")
         axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set_visible(True)
     worse = [
         (column, row)
         for row, (mine, floor) in enumerate(zip(ours, floors, strict=True))
         for column, (a, b) in enumerate(zip(mine, floor, strict=True))
         if a is not None and b is not None and a < b - 2
     ]
-    panels[0].scatter([x for x, _ in worse], [y for _, y in worse], s=5, color="white", edgecolors="black",
-                      linewidths=0.4)  # fmt: skip
+    panels[0].scatter([x for x, _ in worse], [y for _, y in worse], s=5, color="#e69f00", edgecolors="black",
+                      linewidths=0.3)  # fmt: skip
     panels[0].set_yticks(range(len(clips)), [f"{c['clip']} ({_n(c)})" for c in clips])
     bar = figure.colorbar(image, ax=list(panels), orientation="horizontal", shrink=0.4, aspect=40, extend="min")
     bar.set_label("frames on which both say the same (%)")

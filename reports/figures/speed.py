@@ -1,11 +1,11 @@
-"""Speed: time per stage beside the C++ program's, rounds of two trees, and speed against accuracy of several records."""
+"""Speed: time per stage beside the C++ program's, rounds of two trees, speed against accuracy of several records."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from reports import style, view
-from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure, patch_key
+from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure, patch_key, plain_ticks
 from reports.view import NotDrawn, value
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _FAR = 2.5
 
 
 def latency(record: view.Record) -> list[Drawing]:
-    """Work per stage of every clip, stacked, beside the C++ program's; and both in units of the calibration workload."""
+    """Work per stage of every clip, stacked, beside the C++ program's; both in units of the calibration workload."""
     clips = [clip for clip in view.measured(record) if clip["speed"]]
     if not clips:
         raise NotDrawn("no clip was timed")
@@ -42,8 +42,9 @@ def latency(record: view.Record) -> list[Drawing]:
     limit = max(_FAR * totals[len(totals) // 2], *(_cpp_total(clip) for clip in clips))
     for row, clip in enumerate(clips):
         _bar(bars, row - 0.19, our_stages(clip["speed"]), limit)
-        bars.plot([min(clip["speed"]["mean_ms"], limit)], [row - 0.19], marker="D", markersize=2.4, color=style.PAPER,
-                  markeredgecolor=style.INK, markeredgewidth=0.5, linestyle="none", zorder=4)  # fmt: skip
+        if clip["speed"]["mean_ms"] < limit:
+            bars.plot([clip["speed"]["mean_ms"]], [row - 0.19], marker="D", markersize=2.4, color=style.PAPER,
+                      markeredgecolor=style.INK, markeredgewidth=0.5, linestyle="none", zorder=4)  # fmt: skip
         reference = cpp_entry(clip)
         if reference:
             _bar(bars, row + 0.19, cpp_stages(reference), limit, hatch="/////")
@@ -54,7 +55,8 @@ def latency(record: view.Record) -> list[Drawing]:
     bars.set_xlim(0, limit * 1.08)
     bars.set_xlabel("work per frame (ms), as measured")
     dots.set_xscale("log")
-    dots.set_xlabel("ms per frame / ms of the calibration workload")
+    dots.set_xlabel("in units of the calibration workload")
+    plain_ticks(dots.xaxis, _ticks(dots.get_xlim()))
     for axes in (bars, dots):
         axes.grid(axis="x", which="major")
         axes.set_axisbelow(True)
@@ -66,12 +68,19 @@ def latency(record: view.Record) -> list[Drawing]:
     caption = (
         f"n in brackets: frames (the first is left out); upper bar pyfaceau with {' or '.join(map(str, threads))} "
         f"thread(s), lower hatched bar the C++ program on {cpp_mode(threads[0]).replace('_', ' ')} of its own machine "
-        f"(golden/speed.json). Stages of two threads overlap, so the diamond, the time between finished frames, can lie "
+        f"(golden/speed.json). Stages of two threads overlap, so the diamond, the time between finished frames, can be "
         f"inside the bar. Right: both divided by a fixed workload timed on the same machine, which makes them "
         f"comparable; bars there are the C++ program's range over its runs, the noise floor of timing. "
         f"* the workload's own time changed by more than 15 % beside this clip: not a quiet machine."
     )
     return [Drawing("latency", SECTION, "Time per stage, beside the C++ program", caption, figure)]
+
+
+def _ticks(limits: tuple[float, float]) -> list[float]:
+    """Round numbers within the limits, at most about six."""
+    every = [digit * 10.0**power for power in range(-6, 5) for digit in (1, 2, 5)]
+    inside = [tick for tick in every if limits[0] <= tick <= limits[1]]
+    return inside if len(inside) <= 6 else [t for t in inside if f"{t:e}"[0] == "1"]
 
 
 def our_stages(speed: dict[str, Any]) -> dict[str, float]:
@@ -171,7 +180,9 @@ def against_accuracy(records: list[view.Record]) -> list[Drawing]:
         axes.scatter([p[0] for p in points], [p[1] for p in points], s=11, marker="s", color=style.REFERENCE,
                      alpha=0.6, linewidths=0)  # fmt: skip
         for i, (record, clips) in enumerate(groups):
-            points = [(_time(c), error) for c in clips if (error := _error(name, value(c["figures"], name))) is not None]
+            points = [
+                (_time(c), error) for c in clips if (error := _error(name, value(c["figures"], name))) is not None
+            ]
             colour = _record_colour(i)
             axes.scatter([p[0] for p in points], [p[1] for p in points], s=9, color=colour, alpha=0.6, linewidths=0)
             total = record["totals"]
@@ -180,6 +191,8 @@ def against_accuracy(records: list[view.Record]) -> list[Drawing]:
                 axes.scatter([centre[0]], [_error(name, centre[1])], s=55, color=colour, edgecolors=style.INK,
                              linewidths=0.7, zorder=4, marker="o")  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="ms per frame / ms of the calibration workload", ylabel=label)
+        plain_ticks(axes.xaxis, _ticks(axes.get_xlim()))
+        plain_ticks(axes.yaxis, _ticks(axes.get_ylim()))
         axes.grid(which="major")
         axes.set_axisbelow(True)
     for i, (record, clips) in enumerate(groups):
@@ -191,7 +204,7 @@ def against_accuracy(records: list[view.Record]) -> list[Drawing]:
     every = [clip for _, clips in groups for clip in clips]
     caption = (
         f"n = {len(every)} clips of {len(groups)} record(s); small dots are clips, the large one their median as "
-        f"recorded. Squares: the C++ program's own time over its noise floor ({floor_names(every)}). Values of exactly 0 "
+        f"recorded. Squares: the C++ program's own time over its noise floor ({floor_names(every)}). Values of 0 "
         f"have no place on the logarithmic axis."
     )
     return [Drawing("speed-accuracy", SECTION, "Speed against accuracy", caption, figure)]
