@@ -13,9 +13,11 @@ F32_EPS = np.finfo(np.float32).eps
 
 
 def solve(h: np.ndarray, b: np.ndarray) -> tuple[bool, np.ndarray]:
-    size = len(b)
-    x = b.copy()
-    solved = _linalg.cholesky_solve(h.copy(), x, np.empty(size), np.empty(size, np.float32))
+    size, x = len(b), b.copy()
+    padded = -(-size // 8) * 8  # the kernel takes eight rows at a time
+    work = np.zeros((padded, padded), np.float32)
+    work[:size, :size] = h
+    solved = _linalg.cholesky_solve(work, x, np.empty(size + 7), np.empty(size, np.float32))
     return bool(solved), x
 
 

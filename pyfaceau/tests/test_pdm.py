@@ -40,11 +40,13 @@ def update(g: np.ndarray, delta: ArrayLike) -> np.ndarray:
 
 
 def normal_matrix(jw: np.ndarray, j: np.ndarray) -> np.ndarray:
-    h = np.empty((j.shape[1], j.shape[1]), np.float32)
-    module.normal_matrix(jw, j, j.shape[1], h)
-    if j.shape[1] == 40:
-        module.two_chains(jw, j, h)
-    return h
+    """Lower triangle of jw^T j; zeros above."""
+    columns = j.shape[1]
+    extra = module.padded_columns(columns) - columns
+    h = np.full((columns + extra, columns + extra), np.nan, np.float32)
+    padded = (np.ascontiguousarray(np.pad(a, ((0, 0), (0, extra))), np.float32) for a in (jw, j))
+    module.normal_matrix(*padded, columns, np.empty(160, np.float32), h)
+    return np.tril(h[:columns, :columns])
 
 
 def gradient(jw: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -138,19 +140,19 @@ def test_jacobian_check_vectors() -> None:
 
 def test_normal_equations_agree_with_the_twin() -> None:
     rng = np.random.default_rng(2)
-    for columns in (6, 16, 38, 40):
+    for columns in (6, 7, 16, 23, 38, 40, 48):
         j = rng.normal(size=(136, columns)).astype(np.float32)
         weights, residual = rng.uniform(0, 2, 136).astype(np.float32), rng.normal(size=136).astype(np.float32)
         jw = j * weights[:, None]
         h = normal_matrix(jw, j)
-        np.testing.assert_allclose(np.tril(h), np.tril(jw.T.astype(float) @ j), atol=2e-4)
+        np.testing.assert_allclose(h, np.tril(jw.T.astype(float) @ j), atol=2e-4)
         np.testing.assert_array_equal(gradient(jw, residual), (jw.T.astype(float) @ residual).astype(np.float32))
 
 
 @needs_shared
 @pytest.mark.parametrize("recorded", FRAMES, ids=lambda r: f"{r[0]}-{r[1]}")
 def test_recorded_jacobians_and_normal_matrices(recorded: tuple[str, str, str, str]) -> None:
-    """First passes of every recorded solve: J equal to the bit; H of full face solves too, others 1e-6 relative."""
+    """First passes of every recorded solve: J equal to the bit; H too, relative 1e-7 where rigid."""
     for recording in recordings(*recorded):
         for k in recording.scales:
             for kind in ("rigid", "nonrigid"):
@@ -161,14 +163,12 @@ def test_recorded_jacobians_and_normal_matrices(recorded: tuple[str, str, str, s
                 j[~visible] = 0
                 np.testing.assert_array_equal(j, recording[at + "first_jacobian"])
                 weights = np.tile(recording[at + "weights"], 2)[:, None]
-                h = normal_matrix(np.ascontiguousarray(j * weights), j)
-                expected = recording[at + "first_hessian"].copy()
+                h = normal_matrix(j * weights, j)
+                expected = recording[at + "first_hessian"]
                 if columns > 6:
                     reg = recording[f"s{k}.fit_params"][1]
                     h[np.arange(6, columns), np.arange(6, columns)] += reg / recording.model.pdm.eigenvalues
-                if columns == 40:
-                    np.testing.assert_array_equal(np.tril(h), np.tril(expected))
-                np.testing.assert_allclose(np.tril(h), np.tril(expected), rtol=0, atol=1e-6 * np.abs(expected).max())
+                np.testing.assert_array_equal(h, np.tril(expected))
 
 
 # --- update ---------------------------------------------------------------------------------------
@@ -226,26 +226,27 @@ def test_every_recorded_fit_to_the_bit(clip: str) -> None:
 @needs_shared
 @pytest.mark.parametrize("recorded", FRAMES, ids=lambda r: f"{r[0]}-{r[1]}")
 def test_recorded_errors_of_fits_pass_by_pass(recorded: tuple[str, str, str, str]) -> None:
-    """``calcparams.errors`` of refit, face analysis and parts, with as many passes.
+    """``calcparams.errors`` of parts, refit and face analysis, with as many passes: 6e-6 px (they are float32).
 
-    The face: errors 6e-6 px (recorded in float32), g and p to the bit. Parts (other sizes of the same matrix
-    product, not imitated): errors 1e-4 px, g 2e-5, p 1e-4.
+    g and p to the bit, but for one fit: the left eye in the first frame of 2015-10-15-15-14 rounds
+    one bit otherwise on its way (g 2e-6, p 2e-5).
     """
     main, *parts = recordings(*recorded)
     analysed = fit_to_points(main.model.pdm, planar(main["final_landmarks"]))[3]
     np.testing.assert_allclose(analysed, stage(*recorded[:2])["fa.calcparams.errors"], rtol=0, atol=6e-6)
     assert main.has("writeback_landmarks") == (recorded[0] == "2015-10-15-15-14")
-    if main.has("writeback_landmarks"):
-        g, p, _, errors = fit_to_points(main.model.pdm, planar(main["writeback_landmarks"]))
-        np.testing.assert_allclose(errors, main["calcparams.errors"], rtol=0, atol=6e-6)
-        np.testing.assert_array_equal(g, main["final_global"])
-        np.testing.assert_array_equal(p, main["final_local"])
     assert len(parts) == (2 if "clm" in recorded[1] else 3)
-    for part in parts:
-        g, p, _, errors = fit_to_points(part.model.pdm, planar(part["given_landmarks"]))
-        np.testing.assert_allclose(errors, part["calcparams.errors"], rtol=0, atol=1e-4)
-        np.testing.assert_allclose(g, part["init_global"], rtol=0, atol=2e-5)
-        np.testing.assert_allclose(p, part["init_local"], rtol=0, atol=1e-4)
+    fits = [(part, "given_landmarks", "init") for part in parts]
+    if main.has("writeback_landmarks"):
+        fits.append((main, "writeback_landmarks", "final"))
+    for recording, given, result in fits:
+        g, p, _, errors = fit_to_points(recording.model.pdm, planar(recording[given]))
+        np.testing.assert_allclose(errors, recording["calcparams.errors"], rtol=0, atol=6e-6)
+        np.testing.assert_allclose(g, recording[f"{result}_global"], rtol=0, atol=2e-6)
+        np.testing.assert_allclose(p, recording[f"{result}_local"], rtol=0, atol=2e-5)
+        if (*recorded[:2], recording.name) != ("2015-10-15-15-14", "frame_1", "left_eye"):
+            np.testing.assert_array_equal(g, recording[f"{result}_global"])
+            np.testing.assert_array_equal(p, recording[f"{result}_local"])
 
 
 @needs_shared

@@ -7,7 +7,7 @@ import pytest
 from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, bits_float, float_bits, row_products, tile_product
+from pyfaceau._simd import LANES, bits_float, float_bits, row_products, subtract_products, tile_product
 
 _rows_1_of_3, _rows_7_of_11, _rows_4_of_5 = row_products(1, 3), row_products(7, 11), row_products(4, 5)
 _tile_1x1, _tile_4x3, _tile_3x2 = tile_product(1, 1), tile_product(4, 3), tile_product(3, 2)
@@ -29,18 +29,23 @@ def rows_4_of_5(area, start, stride, weights, first, out, to):
 
 
 @kernel
-def tile_1x1(address, weight_stride, depth, x, start, stride, out, to, out_stride):
-    _tile_1x1(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+def tile_1x1(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):
+    _tile_1x1(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride)
 
 
 @kernel
-def tile_4x3(address, weight_stride, depth, x, start, stride, out, to, out_stride):
-    _tile_4x3(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+def tile_4x3(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):
+    _tile_4x3(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride)
 
 
 @kernel
-def tile_3x2(address, weight_stride, depth, x, start, stride, out, to, out_stride):
-    _tile_3x2(address, weight_stride, depth, x, start, stride, out, to, out_stride)
+def tile_3x2(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):
+    _tile_3x2(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride)
+
+
+@kernel
+def eight_rows(h, first, stride, pivot, count, column, at):
+    subtract_products(h, first, stride, pivot, count, column, at)
 
 
 @kernel
@@ -83,8 +88,9 @@ def test_row_products(compiled: object, count: int, taps: int) -> None:
 
 @pytest.mark.parametrize(("compiled", "rows", "vectors"), [(tile_1x1, 1, 1), (tile_4x3, 4, 3), (tile_3x2, 3, 2)])
 @pytest.mark.parametrize("depth", [1, 7, 122])
-def test_tile_product(compiled: object, rows: int, vectors: int, depth: int) -> None:
-    """Adds to what is there; 1e-5 for 122 float32 terms; whole numbers are exact."""
+@pytest.mark.parametrize("transposed", [False, True])
+def test_tile_product(compiled: object, rows: int, vectors: int, depth: int, transposed: bool) -> None:
+    """Adds to what is there; 3e-5 for 122 float32 terms; whole numbers are exact."""
     rng = np.random.default_rng(rows)
     width, stride, out_stride = LANES * vectors, LANES * vectors + 3, LANES * vectors + 5
     for whole in (False, True):
@@ -94,12 +100,26 @@ def test_tile_product(compiled: object, rows: int, vectors: int, depth: int) -> 
         if whole:
             weights, x, before = np.rint(weights * 9), np.rint(x * 9), np.rint(before * 9)
         out = before.copy()
-        address = weights.ctypes.data + 4 * (weights.shape[1] + 2)  # row 1, column 2
-        compiled(address, weights.shape[1], depth, x, 2, stride, out, 1, out_stride)  # type: ignore[operator]
+        stored = np.ascontiguousarray(weights.T) if transposed else weights
+        steps = (1, stored.shape[1]) if transposed else (stored.shape[1], 1)  # to the next row, to the next term
+        address = stored.ctypes.data + 4 * (steps[0] + 2 * steps[1])  # of row 1, term 2
+        compiled(address, *steps, depth, x, 2, stride, out, 1, out_stride)  # type: ignore[operator]
         inputs = x[2:].reshape(depth, stride)[:, :width].astype(float)
         expected = before.astype(float)
         expected[1:].reshape(rows, out_stride)[:, :width] += weights[1 : 1 + rows, 2 : 2 + depth].astype(float) @ inputs
         np.testing.assert_allclose(out, expected, rtol=0, atol=0 if whole else 3e-5)
+
+
+def test_subtract_products() -> None:
+    """Products are rounded to float32 before they are subtracted in float64, in order."""
+    rng, stride, count = np.random.default_rng(0), 11, 5
+    h, column = rng.normal(size=(7, stride)).astype(np.float32), rng.normal(size=12)
+    expected = column.copy()
+    for i in range(8):
+        for k in range(count):
+            expected[3 + i] -= float(h[1 + k, 2 + i] * h[1 + k, 1])
+    eight_rows(h.ravel(), stride + 2, stride, stride + 1, count, column, 3)
+    np.testing.assert_array_equal(column, expected)
 
 
 def test_other_types_do_not_compile() -> None:
@@ -108,7 +128,7 @@ def test_other_types_do_not_compile() -> None:
     with pytest.raises(TypingError):
         rows_1_of_3(np.zeros(9), 0, 3, np.zeros(72, np.float32), 0, out, 0)
     with pytest.raises(TypingError):
-        tile_1x1(0, 1, 1, np.zeros(8), 0, 8, out, 0, 8)
+        tile_1x1(0, 1, 1, 1, np.zeros(8), 0, 8, out, 0, 8)
 
 
 def test_intrinsics_are_made_once() -> None:
