@@ -89,6 +89,14 @@ class Runner:
         return Timing(result.frames, wall, intervals, stages, finish)
 
 
+def weights_folder(models: Path | None) -> Path:
+    """Where pyfaceau finds its weights; ``HarnessError`` if it finds none."""
+    with _as_harness_error():
+        from pyfaceau.weights import find_models
+
+        return Path(find_models(models).path)
+
+
 def per_frame(frames: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """Sum of a stage's times per frame, f64 (count,); frames are numbered from 1, others are left out."""
     inside = (frames >= 1) & (frames <= count)

@@ -21,6 +21,7 @@ COMMANDS = {
     "speed": "time the working tree against a base revision, in turns",
     "sensitivity": "the smallest defects that the gates can see",
     "history": "a figure over time, with change points",
+    "report": "a page and figures of one or several records",
 }
 
 

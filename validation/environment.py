@@ -91,7 +91,9 @@ def version(distribution: str) -> str | None:
 
 
 def weights_digests(models: Path) -> dict[str, Any]:
-    """Digest over the names and bytes of all files below ``model/`` and ``AU_predictors/``, with their number."""
+    """Digest over the names and bytes of all files below ``model/`` and ``AU_predictors/``, or of the pack file."""
+    if models.is_file():
+        return {"files": 1, "sha256": sha256_file(models)}
     files = sorted(p for part in ("model", "AU_predictors") for p in (models / part).rglob("*") if p.is_file())
     lines = [f"{sha256_file(path)}  {path.relative_to(models).as_posix()}" for path in files]
     return {"files": len(files), "sha256": sha256("\n".join(lines).encode()) if files else None}

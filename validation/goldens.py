@@ -87,6 +87,16 @@ class Store:
                     result[configuration["as"]] = other
         return result
 
+    def settings(self, configuration: str, models: Path | None) -> tuple[dict[str, Any], Path | None]:
+        """What to run pyfaceau with: settings without the weights, and the weights that user or manifest name."""
+        settings = dict(self.configurations.get(configuration, {}).get("settings") or {})
+        if not settings:
+            raise HarnessError(f"configuration {configuration!r} has no settings to run pyfaceau with; run another one")
+        shipped = settings.pop("models", None)
+        if models is None and shipped is not None:
+            models = self.folder / shipped
+        return settings, models
+
     def floor_source(self, golden: Golden) -> tuple[Golden, dict[str, Golden]]:
         """The golden whose repetitions give this one's floor: itself, or the same clip's of another configuration."""
         own = self.repetitions(golden)

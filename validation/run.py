@@ -50,13 +50,7 @@ def run(store: Store, options: Options, report: Callable[[dict[str, Any]], None]
     goldens = store.find(options.configuration, options.clips)
     if not goldens:
         raise HarnessError(f"no golden of configuration {options.configuration!r} has a clip {options.clips!r}")
-    settings = dict(store.configurations[options.configuration].get("settings") or {})
-    if not settings:
-        raise HarnessError(f"configuration {options.configuration!r} only repeats another one; run that one")
-    models = options.models
-    if models is None and "models" in settings:
-        models = store.folder / settings["models"]
-    settings.pop("models", None)
+    settings, models = store.settings(options.configuration, options.models)
     runner = Runner(settings, models, options.threads)
     reference_speed = _reference_speed(store, options.configuration)
     digests = read_json(store.folder / "frame-crc32.json", "the digests of the reference's decoded frames")

@@ -51,5 +51,5 @@ def slow_down(
     ratios = np.median(b[chosen], axis=1) / np.median(a[chosen], axis=1)
     low, high = np.percentile(ratios, [0.5, 99.5])
     ratio = float(np.median(b) / np.median(a))
-    slower = ratio > 1 + budget and low > 1 and p < alpha
+    slower = bool(ratio > 1 + budget and low > 1 and p < alpha)
     return SlowDown(float(np.median(a)), float(np.median(b)), ratio, float(low), float(high), p, len(a), budget, slower)

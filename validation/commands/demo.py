@@ -1,4 +1,4 @@
-"""``python -m validation demo``: pyfaceau beside the C++ program's CSVs, on what is at hand, with a verdict and a page."""
+"""``python -m validation demo``: pyfaceau beside the C++ program's CSVs, on what is at hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def execute(arguments: argparse.Namespace) -> int:
     reason = _why_not_real(store, arguments)
     if reason is None:
         print(f"OpenFace's weights and clips are at hand: {', '.join(REAL_CLIPS)} with the {REAL_CONFIGURATION} model.")
-        configurations, chosen = (REAL_CONFIGURATION,), ",".join(REAL_CLIPS)
+        configurations: tuple[str, ...] = (REAL_CONFIGURATION,)
+        chosen = ",".join(REAL_CLIPS)
     else:
         print(f"The demo pack ({reason}): its weights know the one face of its clips and no other.")
         configurations, chosen = PACK_CONFIGURATIONS, "*"

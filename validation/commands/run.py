@@ -16,9 +16,7 @@ from validation.verdict import overall
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "--clips", default="*", metavar="GLOB", help="names of clips, divided by commas (default: all with a golden)"
-    )
+    parser.add_argument("--clips", default="*", metavar="GLOB", help="names of clips, with commas (default: all)")
     parser.add_argument("--config", default="clnf", help="configuration of golden/manifest.json (default: clnf)")
     parser.add_argument("--models", type=Path, help="folder of weights (default: where pyfaceau finds them)")
     parser.add_argument("--videos", type=Path, help="folder of clips (default: ../shared/videos, then the download)")

@@ -131,14 +131,14 @@ def _replay(
     """Tables with the defects of the analysis stage, by defect, size and clip."""
     from validation import replay
 
-    settings = {k: v for k, v in store.configurations[arguments.config]["settings"].items() if k != "models"}
+    settings, models = store.settings(arguments.config, arguments.models)
     chosen = [d for d in DEFECTS if not d.inject]
     found: dict[str, dict[float, dict[str, Table]]] = {d.name: {size: {} for size in d.sizes} for d in chosen}
     for number, (clip, table) in enumerate(material.ours.items()):
         video = clips.locate(store, store.clips[clip], clips.folders(arguments.videos))
         if video is None:
             raise HarnessError(f"{store.clips[clip].file} is in no folder of clips; fetch it, or give --no-replay")
-        predictors, recording = replay.record_clip(settings, arguments.models, video)
+        predictors, recording = replay.record_clip(settings, models, video)
         for defect in chosen:
             for size in defect.sizes:
                 found[defect.name][size][clip] = replay.replayed(

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from validation import clips, environment, goldens, history, record, speedtest
+from validation.adapter import weights_folder
 from validation.environment import in_github_actions
 from validation.errors import HarnessError
 from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
@@ -78,9 +79,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _request(store: goldens.Store, arguments: argparse.Namespace) -> dict[str, Any]:
-    settings = dict(store.configurations[arguments.config].get("settings") or {})
-    models = arguments.models or (store.folder / settings["models"] if "models" in settings else None)
-    settings.pop("models", None)
+    settings, models = store.settings(arguments.config, arguments.models)
+    # Found once, here: a worktree in another place would look elsewhere.
+    settings["models"] = str(weights_folder(models).resolve())
     chosen: dict[str, str] = {}
     for golden in store.find(arguments.config, arguments.clips):
         clip = store.clips[golden.clip]
@@ -91,8 +92,6 @@ def _request(store: goldens.Store, arguments: argparse.Namespace) -> dict[str, A
         chosen[clip.name] = str(video.resolve())
     if not chosen:
         raise HarnessError(f"no golden of {arguments.config!r} has a clip {arguments.clips!r}")
-    if models is not None:
-        settings["models"] = str(models.resolve())
     return {"settings": {**settings, "threads": arguments.threads}, "clips": chosen, "repeats": 2}
 
 

@@ -307,7 +307,7 @@ class TestRun:
         assert run(make_csv(), "--clips", "nonsense")[0] == 2
         assert run(make_csv(), "--config", "nonsense")[0] == 2
         assert run(make_csv(), "--config", "clnf-rebuild")[0] == 2
-        assert "only repeats another one" in capsys.readouterr().err
+        assert "has no settings to run pyfaceau with" in capsys.readouterr().err
 
     def test_judge_again_and_accept_as_baseline(self, run, store, tmp_path, capsys):  # noqa: F811
         run(make_csv(seed=2, noise=0.2))

@@ -1,0 +1,139 @@
+"""The demo pack measured and compared with the C++ program's CSVs, within the noise floor that ships with it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyfaceau.weights.install import verify_models
+from pyfaceau.weights.source import demo_folders, demo_source
+from validation import adapter, clips, goldens, record
+from validation.adapter import Runner, Timing
+from validation.cli import main
+from validation.clips import require_same
+from validation.compare import join
+from validation.figures import evaluate
+from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
+from validation.reference import read_csv
+from validation.run import compare_pixels
+
+STORE = goldens.load()
+DEMOS = [golden for golden in STORE.goldens if golden.configuration.startswith("demo")]
+
+
+@cache
+def runner(configuration: str) -> Runner:
+    """pyfaceau with a configuration's settings and the demo pack."""
+    settings = dict(STORE.configurations[configuration]["settings"])
+    return Runner(settings, STORE.folder / settings.pop("models"), threads=2)
+
+
+def floor_px(csv: str) -> float:
+    """Mean landmark difference of the C++ program's two builds on a clip, px."""
+    text = (GOLDEN / "demo" / "golden" / "noise_floor.txt").read_text()
+    part = text.split(f"== {csv}\n")[1].split("==")[0]
+    line = re.search(r"landmarks 2D \(px\).*?mean ([\d.]+)", part)
+    return float(line.group(1)) if line else 0.0
+
+
+def test_there_are_four_goldens_of_three_configurations():
+    assert [(golden.configuration, golden.clip) for golden in DEMOS] == [
+        ("demo", "astronaut"),
+        ("demo", "astronaut_lost"),
+        ("demo-au-static", "astronaut"),
+        ("demo-avi", "astronaut_lost_avi"),
+    ]
+
+
+@pytest.mark.parametrize("golden", DEMOS, ids=lambda golden: f"{golden.configuration}/{golden.clip}")
+def test_every_clip_within_the_noise_floor(golden, tmp_path):
+    clip = STORE.clips[golden.clip]
+    video = clips.locate(STORE, clip, [])
+    require_same(clip, video)
+    digests = read_json(GOLDEN / "frame-crc32.json", "digests")
+    assert compare_pixels(digests[clip.file], adapter.decoded_digests(video))["verdict"] == "same"
+    runner(golden.configuration).run(video, tmp_path / "ours.csv")
+    reference, ours = STORE.table(golden), read_csv(tmp_path / "ours.csv")
+    assert ours.columns == reference.columns
+    np.testing.assert_array_equal(ours.column("success"), reference.column("success"))
+    figures = evaluate(join(reference, ours)).figures
+    if reference.has("x_0"):
+        assert figures["landmarks.mean_px"].value <= max(3 * floor_px(Path(golden.file).name), 0.05)
+    assert figures["presence.agreement"].value >= 0.99
+    assert figures["intensity.mae"].value <= 0.015  # the two builds: 0.004 to 0.007
+    assert figures["pose.axis_deg"].value <= 0.01
+
+
+def test_the_floor_is_read():
+    assert floor_px("astronaut.csv") == 0.00157 and floor_px("astronaut_lost_avi.csv") == 0.00163
+
+
+class TestPack:
+    def test_every_file_has_its_digest_and_no_other_file_is_there(self):
+        report = verify_models(demo_source())
+        assert len(report.intact) == 50
+        assert not report.damaged and not report.missing and not report.unknown
+
+    def test_size(self):
+        assert sum(path.stat().st_size for path in (GOLDEN / "demo").rglob("*") if path.is_file()) <= 6e6
+
+    def test_a_wheel_holds_it_where_an_installed_pyfaceau_looks(self):
+        wheel = read_toml(REPOSITORY / "pyproject.toml", "the project")["tool"]["hatch"]["build"]["targets"]["wheel"]
+        in_checkout, in_package = demo_folders()
+        ((source, target),) = wheel["force-include"].items()
+        assert (REPOSITORY / source, REPOSITORY / target) == (in_checkout, in_package)
+
+
+class TestCommand:
+    """`validation demo`, with the reference's own CSVs in place of pyfaceau's where only the wiring matters."""
+
+    @pytest.fixture(autouse=True)
+    def _instead_of_pyfaceau(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(record, "RUNS", tmp_path / "runs")
+        monkeypatch.setenv("PYFACEAU_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("PYFACEAU_MODELS", raising=False)
+        monkeypatch.setattr("pyfaceau.weights.source.beside_checkout", lambda: tmp_path / "nowhere")
+        self.change = lambda text: text
+
+        def run(runner: Runner, video: Path, csv: Path) -> Timing:
+            name = "astronaut_au_static.csv" if runner.config.au == "static" else csv.name
+            csv.write_text(self.change((GOLDEN / "demo" / "golden" / name).read_text()))
+            frames = csv.read_text().count("\n") - 1
+            return Timing(frames, 1.0, np.full(frames, 10.0), {"landmarks": np.full(frames, 9.0)}, 1.0)
+
+        monkeypatch.setattr(Runner, "run", run)
+        monkeypatch.setattr(Runner, "warm_up", lambda runner, video, frames=12: 0.1)
+
+    def test_without_weights_it_says_so_and_judges_the_pack(self, tmp_path, capsys):
+        assert main(["demo", "-o", str(tmp_path / "out")]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("The demo pack (OpenFace's weights are not here; `pyfaceau models fetch` brings them)")
+        assert "4 CSVs of the C++ program, 700 frames" in said
+        assert "report: " in said or "no report page" in said
+        for name in ("demo", "demo-au-static", "demo-avi"):
+            assert record.load(tmp_path / "out" / f"{name}.json")["verdict"]["verdict"] == "PASS"
+            assert list((tmp_path / "out" / name).glob("astronaut*.csv"))
+
+    def test_a_lost_face_fails(self, tmp_path, capsys):
+        self.change = lambda text: re.sub(r"(?m)^(9,0,[^,]*, *[^,]*), *1,", r"\1,0,", text)
+        assert main(["demo", "--pack", "-o", str(tmp_path / "out")]) == 1
+        assert re.search(r"\nFAIL: .*tracking\.agreement is 0\.99", capsys.readouterr().out)
+
+    def test_weights_without_clips_are_not_enough(self, tmp_path, monkeypatch, capsys):
+        models = tmp_path / "models"
+        (models / "model").mkdir(parents=True)
+        (models / "model" / "main_clnf_general.txt").write_text("LandmarkDetector clnf_general.txt\n")
+        assert main(["demo", "--models", str(models), "-o", str(tmp_path / "out")]) == 0
+        assert "CLNF model is not here or not whole" in capsys.readouterr().out
+        monkeypatch.setattr("pyfaceau.weights.landmark_models", lambda source: {"main_clnf_general": []})
+        monkeypatch.setattr(clips, "folders", lambda named: [])
+        assert main(["demo", "--models", str(models), "-o", str(tmp_path / "out")]) == 0
+        assert "the clip grid_bbaf2n is not here" in capsys.readouterr().out
+
+    def test_named_weights_that_are_not_there_are_an_error(self, tmp_path, capsys):
+        assert main(["demo", "--models", str(tmp_path / "absent")]) == 2
+        assert "absent: no such models folder" in capsys.readouterr().err
