@@ -136,6 +136,7 @@ def _panel(axes: Any, shot: Shot) -> None:
         import numpy as np
 
         image = cv2.imdecode(np.frombuffer(shot.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None, "we encoded it"
         axes.imshow(image[:, :, ::-1], extent=(x, x + side, y + side, y), zorder=0)
     for points, colour, width in ((shot.reference, style.REFERENCE, 1.3), (shot.other, style.OURS, 0.7)):
         for contour in CONTOURS:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from validation.errors import HarnessError
 from validation.files import write_atomically
@@ -83,7 +83,8 @@ def applied() -> Iterator[None]:
         raise HarnessError("figures need matplotlib: pip install 'pyfaceau[report]'") from error
     known = {font.name for font in font_manager.fontManager.ttflist}
     fonts = [name for name in ("Arial", "Helvetica", "Liberation Sans", "DejaVu Sans") if name in known]
-    with mpl.rc_context({**mpl.rcParamsDefault, **_SETTINGS, "font.family": fonts}):
+    settings: dict[Any, Any] = {**mpl.rcParamsDefault, **_SETTINGS, "font.family": fonts}
+    with mpl.rc_context(settings):
         yield
 
 
@@ -116,7 +117,7 @@ def inline_svg(figure: Figure, name: str, label: str, dpi: int = 110) -> str:
     return f'{head} role="img" aria-label="{escape(label)}" style="min-width:{least}px">{rest}'
 
 
-def _rendered(figure: Figure, kind: str, **options: object) -> bytes:
+def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with applied():
         figure.savefig(buffer, format=kind, **options)

@@ -180,11 +180,10 @@ def against_accuracy(records: list[view.Record]) -> list[Drawing]:
         axes.scatter([p[0] for p in points], [p[1] for p in points], s=11, marker="s", color=style.REFERENCE,
                      alpha=0.6, linewidths=0)  # fmt: skip
         for i, (record, clips) in enumerate(groups):
-            points = [
-                (_time(c), error) for c in clips if (error := _error(name, value(c["figures"], name))) is not None
-            ]
+            ours = [(_time(c), _error(name, value(c["figures"], name))) for c in clips]
+            ours = [point for point in ours if None not in point]
             colour = _record_colour(i)
-            axes.scatter([p[0] for p in points], [p[1] for p in points], s=9, color=colour, alpha=0.6, linewidths=0)
+            axes.scatter([p[0] for p in ours], [p[1] for p in ours], s=9, color=colour, alpha=0.6, linewidths=0)
             total = record["totals"]
             centre = total.get("speed.per_calibration", {}).get("median"), total.get(name, {}).get("median")
             if None not in centre:
