@@ -72,7 +72,7 @@ def demo_source() -> ModelSource:
     """The demo pack that comes with pyfaceau: it knows the one face of the demo clips and no other."""
     for folder in demo_folders():
         if find_layout(folder):
-            return ModelSource(folder, "demo pack: fits the face of the demo clips only")
+            return ModelSource(folder, "demo pack: knows one person's face, that of the demo clips, and no other")
     raise ModelError(
         "models 'demo': this installation does not contain the demo pack; run pyfaceau from a clone of its "
         "repository, where it is golden/demo/pack"
@@ -97,7 +97,8 @@ def find_models(models: str | Path | None = None) -> ModelSource:
             return source
     raise ModelError(
         f"no OpenFace weights found in {' or '.join(str(place) for place in places)}; run `pyfaceau models fetch`, "
-        f"or name a folder with --models or ${MODELS_VARIABLE} (`--models demo` fits the demo clips only)"
+        f"or name a folder with --models or ${MODELS_VARIABLE}. The demo weights that come with pyfaceau know one "
+        "person's face only, that of the demo clips, and are used for nothing unless asked for (`--models demo`)"
     )
 
 
