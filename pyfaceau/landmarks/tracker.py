@@ -214,7 +214,7 @@ class Tracker:
             return fitted
         self._tracked_certainty = self._certainty(gray, self._landmarks, self._g[1:4])
         self._lap("validator", start)
-        return self._tracked_certainty > _ACCEPTED
+        return bool(self._tracked_certainty > _ACCEPTED)
 
     def _place(self, box: np.ndarray, rotation: np.ndarray) -> None:
         """Parameters of the mean shape, so turned, that fills a box x, y, width, height (part 2, section 5)."""
