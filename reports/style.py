@@ -105,9 +105,8 @@ def inline_svg(figure: Figure, name: str, label: str, dpi: int = 110) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable},{colour})")
-    text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\d+\.\d)\d+", r"\1", path.group()), text)
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans,sans-serif)", text)
+    # Shorter coordinates; only inside of tags, as the text between them is what a reader takes for the value.
+    text = re.sub(r"<[^>]*>", lambda element: _shortened(element.group()), text)
     text = re.sub(r"\n\s*", "\n", text)
     head, rest = text.split(">", 1)
     width = re.search(r'width="([\d.]+)pt"', head)
@@ -115,6 +114,13 @@ def inline_svg(figure: Figure, name: str, label: str, dpi: int = 110) -> str:
     # Text of 6 pt must stay readable on a phone, so the drawing scrolls in its frame rather than shrink further.
     least = int(float(width.group(1)) * 1.2) if width else 0
     return f'{head} role="img" aria-label="{escape(label)}" style="min-width:{least}px">{rest}'
+
+
+def _shortened(element: str) -> str:
+    """A tag with coordinates of paths to 0.1 pt, others to 0.01 pt, and its font left to the page's style."""
+    element = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\d+\.\d)\d+", r"\1", path.group()), element)
+    element = re.sub(r"(\d+\.\d\d)\d+", r"\1", element)
+    return re.sub(r"font-family: [^;\"]*", "font-family: var(--metric,Arial,sans-serif)", element)
 
 
 def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:

@@ -67,7 +67,7 @@ for (const filter of document.querySelectorAll("select.filter")) {
 }
 
 // Traces: the record's series, unpacked when first needed.
-const WIDTH = 900, TOP = 150, LOW = 60, GAP = 22;
+const TOP = 170, LOW = 60, GAP = 22;
 const unpack = async (text) => {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -78,7 +78,7 @@ const explore = async (figure) => {
   const [plot, read] = [figure.querySelector(".plot"), figure.querySelector(".read")];
   if (typeof DecompressionStream === "undefined") { read.textContent = "This browser is too old to unpack the traces."; return; }
   const all = await unpack(figure.querySelector(".series").textContent);
-  let frames, both, cursor = 0, x;
+  let frames, both, cursor = 0, x, width = 0;
   const path = (values, y) => values.map((v, i) =>
     (i && frames[i] === frames[i - 1] + 1 ? "L" : "M") + x(frames[i]).toFixed(1) + " " + y(v).toFixed(1)).join("");
   const point = () => {
@@ -96,20 +96,21 @@ const explore = async (figure) => {
     both = all[clip.value].intensity[au.value];
     cursor = Math.min(cursor, frames.length - 1);
     const last = Math.max(frames[frames.length - 1], frames[0] + 1);
-    x = (f) => WIDTH * (f - frames[0]) / (last - frames[0]);
+    width = Math.max(plot.clientWidth - 50, 100);
+    x = (f) => width * (f - frames[0]) / (last - frames[0]);
     const top = Math.max(1, ...both.reference, ...both.other) * 1.05;
     const gaps = both.other.map((v, i) => v - both.reference[i]);
     const reach = Math.max(0.05, ...gaps.map(Math.abs)) * 1.1;
     const high = (v) => TOP * (1 - v / top), low = (v) => TOP + GAP + LOW / 2 * (1 - v / reach);
-    plot.innerHTML = `<svg viewBox="-40 -8 ${WIDTH + 50} ${TOP + GAP + LOW + 30}" preserveAspectRatio="none" aria-hidden="true">` +
-      `<path class="axis" d="M0 0V${TOP}H${WIDTH}M0 ${low(0)}H${WIDTH}"/>` +
+    plot.innerHTML = `<svg viewBox="-40 -8 ${width + 50} ${TOP + GAP + LOW + 30}" aria-hidden="true">` +
+      `<path class="axis" d="M0 0V${TOP}H${width}M0 ${low(0)}H${width}"/>` +
       `<path class="ref" d="${path(both.reference, high)}"/><path class="ours" d="${path(both.other, high)}"/>` +
       `<path class="ours" d="${path(gaps, low)}"/><path class="cursor"/>` +
       `<text x="-6" y="5" text-anchor="end">${top.toFixed(1)}</text><text x="-6" y="${TOP}" text-anchor="end">0</text>` +
       `<text x="-6" y="${low(reach) + 6}" text-anchor="end">+${reach.toFixed(2)}</text>` +
       `<text x="-6" y="${low(-reach)}" text-anchor="end">\u2212${reach.toFixed(2)}</text>` +
       `<text x="0" y="${TOP + GAP + LOW + 16}">frame ${frames[0]}</text>` +
-      `<text x="${WIDTH}" y="${TOP + GAP + LOW + 16}" text-anchor="end">${last}</text></svg>`;
+      `<text x="${width}" y="${TOP + GAP + LOW + 16}" text-anchor="end">${last}</text></svg>`;
     point();
   };
   const choose = () => {
@@ -121,7 +122,7 @@ const explore = async (figure) => {
   au.addEventListener("change", draw);
   plot.addEventListener("pointermove", (event) => {
     const box = plot.firstChild.getBoundingClientRect();
-    const wanted = ((event.clientX - box.left) / box.width * (WIDTH + 50) - 40) / WIDTH;
+    const wanted = ((event.clientX - box.left) / box.width * (width + 50) - 40) / width;
     const frame = frames[0] + wanted * (frames[frames.length - 1] - frames[0]);
     cursor = frames.reduce((best, f, i) => Math.abs(f - frame) < Math.abs(frames[best] - frame) ? i : best, 0);
     point();
@@ -134,6 +135,8 @@ const explore = async (figure) => {
     point();
   });
   choose();
+  // Drawn for the width at hand: again whenever it changes, as when the tab is opened.
+  new ResizeObserver(() => { if (plot.clientWidth && Math.max(plot.clientWidth - 50, 100) !== width) draw(); }).observe(plot);
   figure.dataset.ready = "true";
 };
 for (const figure of document.querySelectorAll(".explorer")) explore(figure);

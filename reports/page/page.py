@@ -6,7 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
@@ -35,8 +35,14 @@ def render(contents: Sequence[Content], shared: Sequence[Drawing]) -> str:
     css = here.with_name("page.css").read_text(encoding="utf-8")
     script = here.with_name("page.js").read_text(encoding="utf-8")
     verdict = overall([content.record for content in contents])
+    if len(contents) == 1:
+        # One record needs no tab for what would be shown of several together.
+        contents, shared = [replace(contents[0], drawings=[*contents[0].drawings, *shared])], []
     names = _names([content.record for content in contents])
-    panels = [(f"r{i}", name, _record(c, f"r{i}")) for i, (name, c) in enumerate(zip(names, contents, strict=True))]
+    panels = [
+        (f"r{i}", name, _record(c, f"r{i}", len(contents) > 1))
+        for i, (name, c) in enumerate(zip(names, contents, strict=True))
+    ]
     if shared:
         together = "".join(_figure(drawing, "shared") for drawing in shared)
         panels.append(("shared", "Speed against accuracy", together))
@@ -86,9 +92,9 @@ def _header(contents: Sequence[Content], verdict: tuple[str, str]) -> str:
                tag("ul", *(tag("li", escape(line)) for line in lines), class_="facts"))  # fmt: skip
 
 
-def _record(content: Content, prefix: str) -> str:
+def _record(content: Content, prefix: str, several: bool) -> str:
     record = content.record
-    sections = [("overview", "Overview", _overview(record, prefix))]
+    sections = [("overview", "Overview", _overview(record, prefix, several))]
     if record.get("clips"):
         sections += [
             ("clips", "Clips", tables.clips(record, prefix)),
@@ -109,8 +115,10 @@ def _record(content: Content, prefix: str) -> str:
     return tabs(f"Parts of {view.title(record)}", [(f"{prefix}-{i}", t, c) for i, t, c in sections if c])
 
 
-def _overview(record: view.Record, prefix: str) -> str:
-    parts = [tag("p", badge(record["verdict"]["verdict"]), " ", escape(record["verdict"]["sentence"]))]
+def _overview(record: view.Record, prefix: str, several: bool) -> str:
+    parts = []
+    if several:
+        parts.append(tag("p", badge(record["verdict"]["verdict"]), " ", escape(record["verdict"]["sentence"])))
     failed = [gate for gate in record.get("gates", []) if gate["verdict"] != "PASS"]
     if failed:
         items = "".join(f"<li>{badge(g['verdict'])} {escape(g['gate'])}: {escape(g['sentence'])}</li>" for g in failed)
