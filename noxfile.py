@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nox
 
 nox.needs_version = ">=2024.4"
@@ -14,15 +12,9 @@ nox.options.error_on_external_run = True
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Measure clips, compare them with the C++ program's CSVs, and give a verdict; the CSVs are kept in processed/."""
+    """Measure clips beside the C++ program's CSVs, with a verdict and a page; uses the demo pack or real weights."""
     session.install("-e", ".[report]")
-    shared = Path(__file__).resolve().parents[1] / "shared"
-    real = all((shared / name).is_dir() for name in ("openface", "videos"))
-    configuration = "clnf" if real else "demo"  # the demo pack comes with the repository
-    session.log(f"weights and clips: {shared if real else 'the demo pack'}")
-    session.run(
-        "python", "-m", "validation", "run", "--config", configuration, "--keep", "processed", *session.posargs
-    )  # fmt: skip
+    session.run("python", "-m", "validation", "demo", *session.posargs)
 
 
 @nox.session

@@ -72,7 +72,7 @@ def demo_source() -> ModelSource:
     """The demo pack that comes with pyfaceau: it knows the one face of the demo clips and no other."""
     for folder in demo_folders():
         if find_layout(folder):
-            return ModelSource(folder, "demo pack: knows one person's face, that of the demo clips, and no other")
+            return ModelSource(folder, "demo pack: knows one person's face, that of the demo clips only")
     raise ModelError(
         "models 'demo': this installation does not contain the demo pack; run pyfaceau from a clone of its "
         "repository, where it is golden/demo/pack"

@@ -113,7 +113,8 @@ class TestCommand:
         said = capsys.readouterr().out
         assert said.startswith("The demo pack (OpenFace's weights are not here; `pyfaceau models fetch` brings them)")
         assert "4 CSVs of the C++ program, 700 frames" in said
-        assert "report: " in said or "no report page" in said
+        page = Path(re.search(r"\nreport: (.*)\n", said).group(1))
+        assert page.parent == tmp_path / "out" / "report" and "astronaut_lost" in page.read_text()
         for name in ("demo", "demo-au-static", "demo-avi"):
             assert record.load(tmp_path / "out" / f"{name}.json")["verdict"]["verdict"] == "PASS"
             assert list((tmp_path / "out" / name).glob("astronaut*.csv"))
