@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -104,12 +105,18 @@ def tiny_patches(
         components[window] = frozen((np.diag(near.sum(1)) - near).astype(np.float32)[None])
     centers = np.zeros((views, 3))
     centers[:, 1] = -0.35 * np.arange(views)
-    arrays = (
-        centers, visible, weights.astype(np.float32), rng.normal(-2, 1, shape), rng.uniform(2, 6, shape),
-        rng.choice([0.0, 5e-5, 1.0, 3.0], shape, p=[0.05, 0.05, 0.45, 0.45]), rng.uniform(0.2, 2, (views, n, 1)),
-        rng.uniform(0.1, 0.9, (views, n)),
-    )  # fmt: skip
-    return CCNFPatches(scale, *(frozen(np.ascontiguousarray(a)) for a in arrays), components)
+    arrays: dict[str, Any] = {
+        "centers": centers,
+        "visible": visible,
+        "weights": weights.astype(np.float32),
+        "bias": rng.normal(-2, 1, shape),
+        "norm": rng.uniform(2, 6, shape),
+        "alpha": rng.choice([0.0, 5e-5, 1.0, 3.0], shape, p=[0.05, 0.05, 0.45, 0.45]),
+        "betas": rng.uniform(0.2, 2, (views, n, 1)),
+        "confidence": rng.uniform(0.1, 0.9, (views, n)),
+    }
+    arrays = {name: frozen(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return CCNFPatches(scale=scale, sigma_components=components, **arrays)
 
 
 def tiny_model(scales: tuple[float, ...] = (0.25, 0.35, 0.5), views: int = 1, name: str = "main_tiny") -> LandmarkModel:

@@ -8,6 +8,7 @@ the OpenFace 2.2 specification, part 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,13 +117,14 @@ def update_rigid(g: Array, delta: Array) -> Array:
 
 
 def fit_to_points(pdm: object, landmarks: Array) -> tuple[Array, Array, list[float]]:
-    """"CalcParams": g, p and the residual norms before and after every pass."""
+    """The fit "CalcParams": g, p and the residual norms before and after every pass."""
     known = landmarks[: len(landmarks) // 2] != 0
     shape, target = Shape.of(pdm).only(known), landmarks[np.tile(known, 2)].astype(float)
     points, box = target.reshape(2, -1), shape.mean.reshape(3, -1)[:2]
     low, high = points.min(axis=1), points.max(axis=1)
     scale = ((high - low) / np.ptp(box, axis=1)).mean()
-    g, p = np.array([scale, 0, 0, 0, *(low + high) / 2]), np.zeros(len(shape.eigenvalues))
+    g = np.array([scale, 0, 0, 0, *(low + high) / 2])
+    p: Array = np.zeros(len(shape.eigenvalues))
     prior = np.concatenate([np.zeros(6), 1 / shape.eigenvalues])
     errors, misses = [float(np.linalg.norm(shape.project(g, p) - target))], 0
     while misses < 3 and len(errors) <= 1000:
@@ -147,9 +149,9 @@ def nearest_view(centers: Array, euler: Array) -> int:
 def similarity(source: Array, target: Array) -> Array:
     """Scaled rotation (2, 2) from ``source`` to ``target``, both [2n]."""
     centred, radii = [], []
-    for points in (source, target):
-        points = points.astype(float).reshape(2, -1)
-        points = points - points.mean(axis=1, keepdims=True)
+    for shape in (source, target):
+        raw = shape.astype(float).reshape(2, -1)
+        points = raw - raw.mean(axis=1, keepdims=True)
         radii.append(math.sqrt((points**2).sum() / points.shape[1]))
         centred.append(points / radii[-1])
     u, _, vt = np.linalg.svd(centred[0] @ centred[1].T)
@@ -277,7 +279,7 @@ def cen_network(layers: tuple, area: Array) -> Array:
     normalised = contrast_normalised(area)
     window = len(normalised)
     # every block column by column, blocks column by column, a constant one before each
-    y = normalised.transpose(1, 0, 3, 2).reshape(window * window, -1).T
+    y: Array = normalised.transpose(1, 0, 3, 2).reshape(window * window, -1).T
     y = np.vstack([np.ones(window * window), y])
     for layer in layers:
         y = layer.weights.astype(float) @ y + layer.bias[:, None]
@@ -292,7 +294,7 @@ def cen_network(layers: tuple, area: Array) -> Array:
     return np.where(odd, dense, total / np.where(odd, 1, count))
 
 
-EXPERTS = {CCNFPatches: ccnf, SVRPatches: svr, CENPatches: cen}
+EXPERTS: dict[type, Callable[..., Array]] = {CCNFPatches: ccnf, SVRPatches: svr, CENPatches: cen}
 
 
 def respond(patches: Patches, scale: Scale) -> Array:
@@ -351,7 +353,7 @@ def rlms(
         where = (scale.forward @ (points - scale.base).reshape(2, n)).T + (w - 1) / 2
         shifts = np.zeros((2, n))
         for i in np.flatnonzero(visible):
-            shifts[:, i] = scale.backward @ mean_shift(responses[i], *where[i], width)
+            shifts[:, i] = scale.backward @ np.array(mean_shift(responses[i], where[i, 0], where[i, 1], width))
         j = shape.jacobian(g, p)[:, : 6 if rigid else None] * used[:, None]
         jw = j * np.tile(weights, 2)[:, None]
         b, h = jw.T @ shifts.ravel(), jw.T @ j
@@ -362,7 +364,7 @@ def rlms(
         path.append((g, p))
     likelihoods = np.full(n, -1e8)
     for i in np.flatnonzero(visible):
-        likelihoods[i] = density(responses[i], *where[i], width)
+        likelihoods[i] = density(responses[i], where[i, 0], where[i, 1], width)
     return Solution(g, p, path, likelihoods, float(np.log(likelihoods[visible] + 1e-8).mean()))
 
 

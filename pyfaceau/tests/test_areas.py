@@ -48,12 +48,6 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return forward
 
 
-def sampled(gray: np.ndarray, m: np.ndarray, side: int) -> np.ndarray:
-    area = np.full((side, side), np.nan, np.float32)
-    module._cut_area(gray, m, area)
-    return area
-
-
 def area_map(backward: np.ndarray, x: float, y: float, side: int) -> np.ndarray:
     m = np.empty((2, 3), np.float32)
     module.area_warp(backward, np.float32(x), np.float32(y), side, m)
@@ -132,17 +126,21 @@ def test_recorded_maps_of_areas() -> None:
             backward, base = recording[f"s{k}.sim_ref_to_img"], recording[f"s{k}.base_shape"]
             side = int(recording[f"s{k}.window"]) + 10
             for i in np.flatnonzero(recording[f"s{k}.visibility"]):
-                m = area_map(backward, *base[i], side)
+                m = area_map(backward, base[i, 0], base[i, 1], side)
                 np.testing.assert_array_equal(m, recording[f"s{k}.area_warps"][i])
 
 
 # --- sampling -------------------------------------------------------------------------------------
 
 
-def random_map(rng: np.random.Generator, centre: tuple[float, float], side: int) -> np.ndarray:
-    angle, scale = rng.uniform(-1.5, 1.5), rng.uniform(0.2, 4)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
-    return area_map(turn, *centre, side)
+def rigid(scale: float, euler: tuple[float, float, float], x: float, y: float) -> np.ndarray:
+    return np.array([scale, *euler, x, y], np.float32)
+
+
+def maps_of(found: twin.Scale) -> list[np.ndarray]:
+    """The map of every landmark's area."""
+    n, side = len(found.areas), found.areas.shape[1]
+    return [area_map(found.backward, found.base[i], found.base[n + i], side) for i in range(n)]
 
 
 @needs_quantising_warp
@@ -151,58 +149,51 @@ def random_map(rng: np.random.Generator, centre: tuple[float, float], side: int)
 )
 def test_sampling_is_warp_affines_to_the_bit(where: str, spread: float) -> None:
     """Also half outside the picture, where every tap outside counts as 0 by itself."""
-    rng = np.random.default_rng(0)
-    gray = rng.integers(0, 256, (120, 160)).astype(np.uint8)
-    anchors = {
-        "inside": [(80, 60)],
-        "edge": [(0, 60), (159, 60), (80, 0), (80, 119), (0, 0), (159, 119)],
-        "outside": [(-400, 60), (900, 60), (80, -300), (80, 700), (5e5, -5e5)],
-    }[where]
+    rng, pdm = np.random.default_rng(0), tiny_pdm()
+    gray = rng.integers(0, 256, (360, 480)).astype(np.uint8)
+    places: dict[str, list[tuple[float, float]]] = {
+        "inside": [(240, 180)],
+        "edge": [(0, 180), (479, 180), (240, 0), (240, 359), (0, 0), (479, 359)],
+        "outside": [(-1400, 180), (2900, 180), (240, -1300), (240, 1700), (5e5, -5e5)],
+    }
     some = False
-    for trial in range(240):
-        side = int(rng.choice([13, 15, 17, 19, 21, 25]))
-        x, y = anchors[trial % len(anchors)] + rng.uniform(-spread, spread, 2)
-        m = random_map(rng, (x, y), side)
-        flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-        expected = cv2.warpAffine(gray.astype(np.float32), m, (side, side), flags=flags)
-        np.testing.assert_array_equal(sampled(gray, m, side), expected)
-        some |= bool(expected.any())
+    for trial in range(60):
+        window, patches = int(rng.choice([3, 5, 7, 9, 11, 15])), tiny_patches(scale=rng.uniform(0.25, 1.5))
+        x, y = places[where][trial % len(places[where])] + rng.uniform(-spread, spread, 2)
+        size = rng.uniform(0.3, 0.9) if where == "inside" else rng.uniform(0.3, 4)
+        g = rigid(size, (*rng.uniform(-0.3, 0.3, 2), rng.uniform(-3, 3)), x, y)
+        found = cut(gray, pdm, patches, g, np.zeros(3, np.float32), window)
+        for area, m in zip(found.areas, maps_of(found), strict=True):
+            flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+            expected = cv2.warpAffine(gray.astype(np.float32), m, area.shape[::-1], flags=flags)
+            np.testing.assert_array_equal(area, expected)
+            np.testing.assert_array_equal(area, twin.sample(gray, m, len(area)))
+            some |= bool(expected.any())
     assert some == (where != "outside")
 
 
-def test_sampling_agrees_with_its_twin() -> None:
-    rng = np.random.default_rng(1)
-    gray = rng.integers(0, 256, (60, 80)).astype(np.uint8)
-    for _ in range(200):
-        m = random_map(rng, tuple(rng.uniform(-10, 90, 2)), 19)
-        np.testing.assert_array_equal(sampled(gray, m, 19), twin.sample(gray, m, 19))
+def whole_pixels() -> tuple[PDM, Patches]:
+    """A model whose landmarks fall on pixels where its size is 1 px per mm, that of its experts."""
+    pdm = tiny_pdm()
+    return PDM(np.rint(pdm.mean), pdm.modes, pdm.eigenvalues), tiny_patches(scale=1.0)
 
 
 def test_upright_sampling_at_whole_pixels_copies_the_picture() -> None:
-    gray = np.random.default_rng(2).integers(0, 256, (60, 80)).astype(np.uint8)
-    m = area_map(np.eye(2, dtype=np.float32), 40, 30, 21)
-    np.testing.assert_array_equal(sampled(gray, m, 21), gray[20:41, 30:51])
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_nothing_can_be_sampled_at_no_place(value: float) -> None:
-    gray, turn = np.full((60, 80), 9, np.uint8), np.eye(2, dtype=np.float32)
-    assert sampled(gray, area_map(turn, 40, 30, 15), 15).all()
-    with np.errstate(invalid="ignore"):
-        for x, y in ((value, 30), (40, value)):
-            assert not sampled(gray, area_map(turn, x, y, 15), 15).any()
-        for row in range(2):
-            broken = turn.copy()
-            broken[0, row] = value
-            assert not sampled(gray, area_map(broken, 40, 30, 15), 15).any()
+    gray = np.random.default_rng(2).integers(0, 256, (300, 400)).astype(np.uint8)
+    pdm, patches = whole_pixels()
+    found = cut(gray, pdm, patches, rigid(1, (0, 0, 0), 200, 150), np.zeros(3, np.float32), 11)
+    for area, x, y in zip(found.areas, found.base[:9].astype(int), found.base[9:].astype(int), strict=True):
+        np.testing.assert_array_equal(area, gray[y - 10 : y + 11, x - 10 : x + 11])
 
 
 def test_a_picture_smaller_than_an_area() -> None:
     gray = np.full((2, 3), 200, np.uint8)
-    area = sampled(gray, area_map(np.eye(2, dtype=np.float32), 1, 0, 15), 15)
+    pdm, patches = whole_pixels()
+    x, y = pdm.mean[4], pdm.mean[9 + 4]
+    found = cut(gray, pdm, patches, rigid(1, (0, 0, 0), 1 - x, -y), np.zeros(3, np.float32), 5)
     expected = np.zeros((15, 15))
     expected[7:9, 6:9] = 200
-    np.testing.assert_array_equal(area, expected)
+    np.testing.assert_array_equal(found.areas[4], expected)
 
 
 # --- the whole step -------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pyfaceau.landmarks.experts import Experts, prepare_experts
 from pyfaceau.landmarks.experts import ccnf as module
-from pyfaceau.landmarks.experts import prepare_experts
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts, sigma_matrices
 from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.demo import PACK, needs_demo
@@ -27,10 +28,10 @@ def experts_of(name: str, part: str = "main") -> tuple[CCNFExperts, ...]:
     model = openface_model(name)
     if part != "main":
         model = next(p.model for p in model.parts if p.name.removesuffix("_28") == part)
-    return tuple(prepare_experts(model))
+    return tuple(CCNFExperts(patches) for patches in model.patches if isinstance(patches, CCNFPatches))
 
 
-def respond(experts: CCNFExperts, view: int, areas: np.ndarray) -> np.ndarray:
+def respond(experts: Experts, view: int, areas: np.ndarray) -> np.ndarray:
     """Response maps (n, w, w); NaN where invisible."""
     window = areas.shape[1] - 10
     responses = np.full((len(areas), window, window), np.nan, np.float32)
@@ -134,7 +135,8 @@ def test_sigma_check_vectors(landmark: int, window: int, corner: float, total: f
 def some_of(patches: CCNFPatches, views: list[int], landmarks: list[int]) -> CCNFPatches:
     """A few experts: the fields of all of them take seconds to invert for large windows."""
     names = ("visible", "weights", "bias", "norm", "alpha", "betas", "confidence")
-    chosen = {name: np.ascontiguousarray(getattr(patches, name)[np.ix_(views, landmarks)]) for name in names}
+    some = np.ix_(views, landmarks)
+    chosen: dict[str, Any] = {name: np.ascontiguousarray(getattr(patches, name)[some]) for name in names}
     return replace(patches, centers=patches.centers[views], **chosen)
 
 
@@ -213,7 +215,7 @@ def test_demo_pack_experts_of_two_neurons() -> None:
 def test_a_negative_response_is_lifted_to_zero() -> None:
     patches = tiny_patches(seed=3, sigma_windows=(9,))
     betas = np.full_like(patches.betas, -0.8)  # couples neighbours with the other sign
-    peaked = {"norm": 4 * patches.norm, "bias": patches.bias - 3}
+    peaked: dict[str, Any] = {"norm": 4 * patches.norm, "bias": patches.bias - 3}
     patches = replace(patches, betas=betas, alpha=np.ones_like(patches.alpha), **peaked)
     areas = np.random.default_rng(0).integers(0, 256, (9, 19, 19)).astype(float)
     found, lifted = respond(CCNFExperts(patches), 0, areas), 0
@@ -258,18 +260,10 @@ def test_an_expert_without_neurons_answers_nothing() -> None:
 def test_block_statistics() -> None:
     rng, window = np.random.default_rng(0), 9
     for area in (rng.integers(0, 256, (19, 19)), np.full((19, 19), 31), rng.normal(size=(19, 19)) * 1000):
-        area = np.rint(area * 1024).astype(np.float32) / np.float32(1024)
+        sampled = (np.rint(area * 1024) / 1024).astype(np.float32)
         means, inverse = np.empty(81, np.float32), np.empty(81, np.float32)
-        module.block_statistics(area, window, means, inverse, np.empty(19), np.empty(19))
-        blocks = twin.blocks(area).reshape(81, -1)
+        module.block_statistics(sampled, window, means, inverse, np.empty(19), np.empty(19))
+        blocks = twin.blocks(sampled).reshape(81, -1)
         np.testing.assert_allclose(means, blocks.mean(axis=1), rtol=1e-6, atol=1e-4)
         norms = np.linalg.norm(blocks - blocks.mean(axis=1, keepdims=True), axis=1)
         np.testing.assert_allclose(inverse, 1 / np.where(norms > 1e-3, norms, 1), rtol=1e-6)
-
-
-def test_exponential() -> None:
-    """Two units in the last place between -87 and 88, finite outside."""
-    x = np.concatenate([np.linspace(-87, 88, 4001), [-1e9, 1e9, 0.0]]).astype(np.float32)
-    found = np.array([module.exp_lane(v) for v in x], np.float32)
-    np.testing.assert_allclose(found, np.exp(np.clip(x.astype(float), -87, 88)), rtol=2.5e-7)
-    assert module.exp_lane(np.float32(0)) == 1

@@ -63,9 +63,9 @@ class Problem:
 
 def mean_shift(response: np.ndarray, sigma: float, dx: float, dy: float) -> np.ndarray:
     """Shift (x, y) from a position inside the map."""
-    dx, dy = np.float32(dx), np.float32(dy)
-    x, y = module._mean_shift(response, kernel_table(len(response), sigma), dx, dy)
-    return np.array([x - dx, y - dy])
+    at = np.array([dx, dy], np.float32)
+    x, y = module._mean_shift(response, kernel_table(len(response), sigma), at[0], at[1])
+    return np.array([x, y], np.float32) - at
 
 
 def blob(w: int, x: float, y: float, width: float = 1.5) -> np.ndarray:
@@ -207,10 +207,9 @@ def test_density() -> None:
     rng, column = np.random.default_rng(3), np.empty(9, np.float32)
     for _ in range(50):
         response = rng.uniform(0, 1, (9, 9)).astype(np.float32)
-        dx, dy, sigma = rng.uniform(-3, 12, 3).astype(np.float32)
-        sigma = np.float32(1 + abs(sigma) / 6)
+        dx, dy, sigma = (np.float32(v) for v in (*rng.uniform(-3, 12, 2), rng.uniform(1, 3)))
         found = module._density(response, dx, dy, sigma, column)
-        assert found == pytest.approx(twin.density(response, dx, dy, sigma), rel=2e-6)
+        assert found == pytest.approx(twin.density(response, float(dx), float(dy), float(sigma)), rel=5e-6)
 
 
 # --- whole solves ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, bits_float, float_bits, row_products, subtract_products, tile_product
+from pyfaceau._simd import LANES, row_products, subtract_products, tile_product
 
 _rows_1_of_3, _rows_7_of_11, _rows_4_of_5 = row_products(1, 3), row_products(7, 11), row_products(4, 5)
 _tile_1x1, _tile_4x3, _tile_3x2 = tile_product(1, 1), tile_product(4, 3), tile_product(3, 2)
@@ -47,22 +47,6 @@ def tile_3x2(address, weight_stride, weight_step, depth, x, start, stride, out, 
 def eight_rows(h, first, stride, pivot, count, column, at):
     subtract_products(h, first, stride, pivot, count, column, at)
 
-
-@kernel
-def to_bits(x):
-    return float_bits(x)
-
-
-@kernel
-def from_bits(bits):
-    return bits_float(bits)
-
-
-def test_bits_of_floats() -> None:
-    values = np.array([0.0, -0.0, 1.0, -2.5, 3e-39, np.inf, np.nan, 3.4e38], np.float32)
-    for value, bits in zip(values, values.view(np.int32), strict=True):
-        assert to_bits(value) == bits
-        np.testing.assert_array_equal(np.float32(from_bits(bits)).view(np.int32), bits)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pyfaceau.landmarks.experts import prepare_experts
+from pyfaceau.landmarks.experts import Experts, prepare_experts
 from pyfaceau.landmarks.experts.svr import SVRExperts
 from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.landmark_material import FRAMES, check_area, openface_model, recordings
@@ -18,7 +18,7 @@ from pyfaceau.weights.models import SVRPatches
 TOLERANCE = 2e-6  # of response maps, whose values are between 0 and 1
 
 
-def respond(experts: SVRExperts, view: int, areas: np.ndarray) -> np.ndarray:
+def respond(experts: Experts, view: int, areas: np.ndarray) -> np.ndarray:
     """Response maps (n, w, w); NaN where invisible."""
     window = areas.shape[1] - 10
     responses = np.full((len(areas), window, window), np.nan, np.float32)

@@ -31,7 +31,7 @@ VIDEOS = {
 INIT, SMALL = (11, 9, 7, 5), (0, 9, 7, 0)
 BOX = np.array([[100, 120, 200, 180]], np.float32)
 NOTHING = np.empty((0, 4), np.float32)
-FRAME = np.zeros((480, 640, 3), np.uint8)
+FRAME, GRAY = np.zeros((480, 640, 3), np.uint8), np.zeros((480, 640), np.uint8)
 
 
 def frames(path: Path, count: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -53,7 +53,8 @@ def frames(path: Path, count: int | None = None) -> Iterator[tuple[np.ndarray, n
 class Watched(Tracker):
     """Notes which branches ran, as the recordings' ``path_bits`` do, and the windows of the last fit."""
 
-    bits, windows = 0, (-1, -1, -1, -1)
+    bits: int
+    windows: tuple[int, ...]
 
     def track(self, bgr: np.ndarray, gray: np.ndarray) -> Track:
         self.bits, self.windows = 0, (-1, -1, -1, -1)
@@ -231,7 +232,7 @@ class Scripted(Tracker):
     def next(self, count: int = 1) -> Track:
         for _ in range(count):
             self.detector.frame += 1
-            answer = self.track(FRAME, FRAME[..., 0])
+            answer = self.track(FRAME, GRAY)
         return answer
 
     def of_frame(self, frame: int) -> list[Call]:
@@ -481,7 +482,7 @@ class Coarse:
 
     def __init__(self, tracker: Scripted, likelihoods: list[float]) -> None:
         self.tracker, self.likelihoods, self.starts = tracker, likelihoods, []  # type: ignore[var-annotated]
-        tracker._fitter.fit = self  # type: ignore[assignment, method-assign]
+        tracker._fitter.fit = self  # type: ignore[method-assign]
 
     def __call__(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
         assert settings.windows == (11,)
@@ -591,17 +592,18 @@ def test_a_face_that_is_none_is_rejected_unless_validation_is_off(validate: bool
     tracker = Tracker(openface_model(), Detector(lambda call: BOX), config)  # type: ignore[arg-type]
     answer = tracker.track(FRAME, np.random.default_rng(0).integers(0, 256, (480, 640)).astype(np.uint8))
     assert answer.success
-    assert answer.detected is not validate
-    assert (answer.certainty == 1) is not validate
+    assert answer.detected == (not validate)
+    assert (answer.certainty == 1) == (not validate)
+    assert type(answer.detected) is bool
 
 
 def test_a_fit_that_is_given_up_is_no_face() -> None:
     tracker = Scripted(Detector(), always(True))
     tracker._g[:] = [0.1, 0, 0, 0, 320, 240]
-    assert not Tracker._fit(tracker, FRAME[..., 0], tracker._searching)
+    assert not Tracker._fit(tracker, GRAY, tracker._searching)
     assert tracker._tracked_certainty == 0
     tracker._g[:] = [1, 0, 0, 0, 320, 240]
-    assert Tracker._fit(tracker, FRAME[..., 0], tracker._searching)
+    assert Tracker._fit(tracker, GRAY, tracker._searching)
     assert tracker._tracked_certainty == 1
 
 
@@ -611,7 +613,7 @@ def test_certainty_must_exceed_the_bound(certainty: float, accepted: bool) -> No
     tracker = Scripted(Detector(), always(True))
     tracker._certainty = lambda gray, landmarks, euler: float(np.float32(certainty))  # type: ignore[assignment]
     tracker._g[:] = [1, 0, 0, 0, 320, 240]
-    assert Tracker._fit(tracker, FRAME[..., 0], tracker._searching) == accepted
+    assert Tracker._fit(tracker, GRAY, tracker._searching) == accepted
 
 
 def test_settings_reach_the_fits() -> None:
