@@ -55,7 +55,7 @@ def ced(record: view.Record) -> list[Drawing]:
     caption = (
         f"One line a clip, n = {view.frames(clips)} frames of {len(clips)} clips. Left: the usual axis, thresholds "
         f"recorded in steps of 0.1 %; right: the same frames on a logarithmic axis. Dotted: the failure thresholds of "
-        f"2 and 8 %."
+        f"2 and 8 %. Noise floor (grey): the reference against {floor_names(clips)}."
     )
     return [Drawing("ced", SECTION, "Cumulative error distribution", caption, figure)]
 

@@ -46,7 +46,7 @@ def matrix(record: view.Record) -> list[Drawing]:
     bar.outline.set_visible(False)
     caption = (
         f"n in brackets: frames with a face in both programs; {len(clips)} clips, {len(names)} AUs. A dot marks cells "
-        f"more than 2 percentage points below the floor. Empty: not defined."
+        f"more than 2 percentage points below the noise floor (right: the worse repetition). Empty: not defined."
     )
     return [Drawing("presence", SECTION, "AU presence agreement", caption, figure)]
 
