@@ -15,6 +15,7 @@ from validation import adapter, clips, goldens, record
 from validation.adapter import Runner, Timing
 from validation.cli import main
 from validation.clips import require_same
+from validation.commands import demo
 from validation.compare import join
 from validation.figures import evaluate
 from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
@@ -119,11 +120,17 @@ class TestCommand:
             assert record.load(tmp_path / "out" / f"{name}.json")["verdict"]["verdict"] == "PASS"
             assert list((tmp_path / "out" / name).glob("astronaut*.csv"))
 
+    @pytest.fixture
+    def _no_page(self, monkeypatch):
+        monkeypatch.setattr(demo, "_page", lambda paths, folder: "report: none")
+
+    @pytest.mark.usefixtures("_no_page")
     def test_a_lost_face_fails(self, tmp_path, capsys):
         self.change = lambda text: re.sub(r"(?m)^(9,0,[^,]*, *[^,]*), *1,", r"\1,0,", text)
         assert main(["demo", "--pack", "-o", str(tmp_path / "out")]) == 1
         assert re.search(r"\nFAIL: .*tracking\.agreement is 0\.99", capsys.readouterr().out)
 
+    @pytest.mark.usefixtures("_no_page")
     def test_weights_without_clips_are_not_enough(self, tmp_path, monkeypatch, capsys):
         models = tmp_path / "models"
         (models / "model").mkdir(parents=True)
