@@ -99,8 +99,8 @@ def _record(content: Content, prefix: str, several: bool) -> str:
         sections += [
             ("clips", "Clips", tables.clips(record, prefix)),
             ("units", "Action units", _traces(record, prefix) + _section(content, prefix, "units")
-             + _filtered(record, tables.action_units(record, prefix, "_r"), f"{prefix}-au_r")
-             + _filtered(record, tables.action_units(record, prefix, "_c"), f"{prefix}-au_c")),
+             + _filtered(record, tables.action_units(record, prefix, "_r"), f"{prefix}-table-au_r")
+             + _filtered(record, tables.action_units(record, prefix, "_c"), f"{prefix}-table-au_c")),
             ("landmarks", "Landmarks", _section(content, prefix, "landmarks")),
             ("speed", "Speed", _section(content, prefix, "speed") + tables.speed(record, prefix)),
             ("frames", "Worst frames", _frames(content, prefix)),

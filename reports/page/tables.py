@@ -36,12 +36,12 @@ _SHARES = ("within_10", "agreement", "prevalence_reference", "prevalence_other")
 def headline(record: view.Record, prefix: str) -> str:
     """The ten figures that matter, over all clips."""
     return _totals(record, [n for n in view.HEADLINE if n in record["totals"]], "Over all clips with a face",
-                   f"{prefix}-headline")  # fmt: skip
+                   f"{prefix}-table-headline")  # fmt: skip
 
 
 def everything(record: view.Record, prefix: str) -> str:
     """All figures over all clips."""
-    return _totals(record, list(record["totals"]), "Every figure over all clips with a face", f"{prefix}-all")
+    return _totals(record, list(record["totals"]), "Every figure over all clips with a face", f"{prefix}-table-all")
 
 
 def _totals(record: view.Record, names: Sequence[str], caption: str, id_: str) -> str:
@@ -87,7 +87,7 @@ def clips(record: view.Record, prefix: str) -> str:
             amount = value(clip["figures"], name)
             row.append(Cell(number(record, name, amount), amount, figure and figure.get("reason"), note))
         rows.append([*row, Cell(_notes(clip), mark="t")])
-    return sortable("Clips, with the noise floor of each figure", heads, rows, f"{prefix}-clips")
+    return sortable("Clips, with the noise floor of each figure", heads, rows, f"{prefix}-table-clips")
 
 
 def _notes(clip: view.Clip) -> str:
@@ -119,7 +119,7 @@ def action_units(record: view.Record, prefix: str, kind: str) -> str:
             n = found[lead]["n"]
             rows.append([Cell(clip["clip"]), Cell(view.action_unit(au)), cells[0], floor_cell, *cells[1:],
                          Cell(str(n), float(n))])  # fmt: skip
-    return sortable(f"{title}, every AU in every clip", heads, rows, f"{prefix}-au{kind}") if rows else ""
+    return sortable(f"{title}, every AU in every clip", heads, rows, f"{prefix}-table-au{kind}") if rows else ""
 
 
 def _metric(metric: str, figure: dict[str, Any]) -> Cell:
@@ -145,7 +145,7 @@ def gates(record: view.Record, prefix: str) -> str:
             Cell(number(record, name, gate.get("bound")), gate.get("bound")),
             Cell(gate["sentence"], mark="t"),
         ])  # fmt: skip
-    return sortable("Every check of this run", heads, rows, f"{prefix}-gates")
+    return sortable("Every check of this run", heads, rows, f"{prefix}-table-gates")
 
 
 def speed(record: view.Record, prefix: str) -> str:
@@ -169,7 +169,7 @@ def speed(record: view.Record, prefix: str) -> str:
         cells = [Cell(significant(v, 3), v) for v in numbers]
         steady = Cell(found["unsteady"] or "steady", mark="t")
         rows.append([Cell(clip["clip"]), Cell(str(found["frames"]), float(found["frames"])), *cells, steady])
-    return sortable("Time per frame", heads, rows, f"{prefix}-speed")
+    return sortable("Time per frame", heads, rows, f"{prefix}-table-speed")
 
 
 def equivalence(record: view.Record, prefix: str) -> str:
@@ -190,7 +190,7 @@ def equivalence(record: view.Record, prefix: str) -> str:
             Cell(f"{test['p']:.2g}", test["p"]), Cell(str(test["n"]), float(test["n"])),
         ])  # fmt: skip
     caption = "Equivalence: two one-sided tests on per-clip means (TOST)"
-    return sortable(caption, heads, rows, f"{prefix}-tost") if rows else ""
+    return sortable(caption, heads, rows, f"{prefix}-table-tost") if rows else ""
 
 
 def sensitivity(record: view.Record, prefix: str) -> str:
@@ -205,4 +205,4 @@ def sensitivity(record: view.Record, prefix: str) -> str:
                      Cell(f"{100 * row['false_alarms']:.1f} %", row["false_alarms"])])  # fmt: skip
     heads = [("Defect", None), ("seen by", "figure"), ("smallest caught", "in 95 % of trials"), ("threshold", None),
              ("false alarms", None)]  # fmt: skip
-    return sortable("The smallest defects that the gates can see", heads, rows, f"{prefix}-sensitivity")
+    return sortable("The smallest defects that the gates can see", heads, rows, f"{prefix}-table-sensitivity")

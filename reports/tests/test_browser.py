@@ -99,10 +99,10 @@ def test_sorting_by_value_with_empty_cells_last(page: Any) -> None:
     _all(page, "#tab-r0-clips")[0].click()
 
     def column() -> list[str]:
-        return [row.text.split("\n")[0] for row in _all(page, "#r0-clips tbody tr > :nth-child(5)")]
+        return [row.text.split("\n")[0] for row in _all(page, "#r0-table-clips tbody tr > :nth-child(5)")]
 
-    head = _all(page, "#r0-clips thead th:nth-child(5)")[0]
-    button = _all(page, "#r0-clips thead th:nth-child(5) button")[0]
+    head = _all(page, "#r0-table-clips thead th:nth-child(5)")[0]
+    button = _all(page, "#r0-table-clips thead th:nth-child(5) button")[0]
     before = column()
     button.click()
     up = column()
@@ -140,7 +140,7 @@ def test_filter_of_a_long_table(page: Any) -> None:
     _all(page, "#tab-r0-units")[0].click()
     _all(page, "details summary")[0].click()
     Select(_all(page, "select.filter")[0]).select_by_visible_text("first")
-    rows = [row for row in _all(page, "[id='r0-au_r'] tbody tr") if row.is_displayed()]
+    rows = [row for row in _all(page, "#r0-table-au_r tbody tr") if row.is_displayed()]
     assert len(rows) == 4 and all(row.text.startswith("first") for row in rows)
 
 

@@ -9,15 +9,31 @@ import pytest
 
 from reports import gallery, style, view
 from reports.build import Source, draw
-from reports.figures import intensity, landmarks, presence, speed
+from reports.figures import Drawing, intensity, landmarks, presence, speed
 from reports.figures.base import gaps
-from reports.view import NotDrawn, floor_au, value
+from reports.view import NotDrawn
 
 pytestmark = pytest.mark.usefixtures("styled")
 
 
 def _clip(made: dict[str, Any], name: str) -> dict[str, Any]:
     return next(clip for clip in made["clips"] if clip["clip"] == name)
+
+
+def value(figures: Any, name: str) -> float:
+    """A figure that must have a value."""
+    found = view.value(figures, name)
+    assert found is not None
+    return found
+
+
+def floor_au(clip: dict[str, Any], source: str, au: str, metric: str) -> float:
+    """A figure of the floor that must have a value."""
+    return value(clip["floor"]["per_au"][source][au], metric)
+
+
+def _axes(drawing: Drawing) -> list[Any]:
+    return list(drawing.figure.axes)
 
 
 def _offsets(collection: Any) -> np.ndarray:
@@ -28,7 +44,7 @@ def test_traces_are_the_series_with_gaps_where_frames_are_missing(made: dict[str
     drawings = {d.name: d for d in intensity.traces(made)}
     for name in ("first", "second <b>&amp;"):
         clip = _clip(made, name)
-        axes = drawings[f"traces-{name}"].figure.axes
+        axes = _axes(drawings[f"traces-{name}"])
         assert len(axes) >= len(clip["series"]["intensity"])
         for panel, (au, both) in zip(axes, clip["series"]["intensity"].items(), strict=False):
             assert panel.get_title(loc="left").startswith(view.action_unit(au))
@@ -36,7 +52,7 @@ def test_traces_are_the_series_with_gaps_where_frames_are_missing(made: dict[str
             for side in ("reference", "other"):
                 drawn = lines[side].get_ydata()
                 np.testing.assert_array_equal(np.asarray(drawn)[~np.isnan(drawn)], both[side])
-    second = drawings["traces-second <b>&amp;"].figure.axes[0].lines[0]
+    second = _axes(drawings["traces-second <b>&amp;"])[0].lines[0]
     x = np.asarray(second.get_xdata())
     assert np.isnan(x).sum() == 1
     assert x[np.flatnonzero(np.isnan(x))[0] + 1] == 22
@@ -44,7 +60,7 @@ def test_traces_are_the_series_with_gaps_where_frames_are_missing(made: dict[str
 
 def test_trace_band_is_the_floors_limits(made: dict[str, Any]) -> None:
     clip = _clip(made, "first")
-    panel = next(d for d in intensity.traces(made) if d.name == "traces-first").figure.axes[0]
+    panel = _axes(next(d for d in intensity.traces(made) if d.name == "traces-first"))[0]
     reference = clip["series"]["intensity"]["AU01_r"]["reference"]
     band = panel.collections[0].get_paths()[0].get_extents()
     assert band.ymin == pytest.approx(min(reference) + floor_au(clip, "rebuild", "AU01_r", "limit_low"))
@@ -66,7 +82,7 @@ def test_scatter_holds_every_frame_and_the_identity(made: dict[str, Any]) -> Non
 def test_bland_altman_lines_are_recorded_not_computed(made: dict[str, Any]) -> None:
     clip = _clip(made, "first")
     clip["per_au"]["AU04_r"]["bias"]["value"] = 0.123
-    panel = next(d for d in intensity.bland_altman(made) if d.name == "bland-altman-first").figure.axes[1]
+    panel = _axes(next(d for d in intensity.bland_altman(made) if d.name == "bland-altman-first"))[1]
     levels = {line.get_label(): line.get_ydata()[0] for line in panel.lines}
     assert levels == {
         "bias": 0.123,
@@ -79,7 +95,7 @@ def test_bland_altman_lines_are_recorded_not_computed(made: dict[str, Any]) -> N
 
 
 def test_biases_of_run_and_floor(made: dict[str, Any]) -> None:
-    axes = intensity.biases(made)[0].figure.axes[0]
+    axes = _axes(intensity.biases(made)[0])[0]
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     clips = view.measured(made)
     for row, au in enumerate(view.units(made, "_r")):
@@ -89,7 +105,7 @@ def test_biases_of_run_and_floor(made: dict[str, Any]) -> None:
 
 def test_presence_matrix_and_its_floor(made: dict[str, Any]) -> None:
     _clip(made, "first")["per_au"]["AU12_c"]["agreement"]["value"] = 0.5
-    ours, floor = presence.matrix(made)[0].figure.axes[:2]
+    ours, floor = _axes(presence.matrix(made)[0])[:2]
     names, clips = view.units(made, "_c"), view.measured(made)
     wanted = [[100 * value(c["per_au"][au], "agreement") for au in names] for c in clips]
     np.testing.assert_allclose(ours.images[0].get_array(), wanted)
@@ -99,7 +115,7 @@ def test_presence_matrix_and_its_floor(made: dict[str, Any]) -> None:
 
 
 def test_ced_is_the_recorded_curve_and_the_recorded_frames(made: dict[str, Any]) -> None:
-    usual, fine = landmarks.ced(made)[0].figure.axes
+    usual, fine = _axes(landmarks.ced(made)[0])
     clips = view.with_series(made, "nme")
     ours = [line for line in usual.lines if line.get_color() == style.OURS]
     floors = [line for line in usual.lines if line.get_color() == style.FLOOR]
@@ -115,7 +131,7 @@ def test_ced_is_the_recorded_curve_and_the_recorded_frames(made: dict[str, Any])
 
 
 def test_mean_face_beside_its_floor(made: dict[str, Any]) -> None:
-    axes = landmarks.mean_face(made)[0].figure.axes
+    axes = _axes(landmarks.mean_face(made)[0])
     clip = view.shown_clips(made)[0]
     for panel, errors in zip(
         axes, (clip["series"]["point_px"], clip["floor"]["series"]["rebuild"]["point_px"]), strict=False
@@ -130,7 +146,7 @@ def test_contours_use_each_of_the_68_points() -> None:
 
 
 def test_latency_bars_add_up_beside_the_cpp_program(made: dict[str, Any]) -> None:
-    bars, dots = speed.latency(made)[0].figure.axes
+    bars, dots = _axes(speed.latency(made)[0])
     by_height: dict[float, float] = {}
     for patch in bars.patches:
         height = round(patch.get_y() + patch.get_height() / 2, 2)
@@ -147,10 +163,10 @@ def test_parts_of_a_stage_are_not_counted_twice(made: dict[str, Any]) -> None:
 
 
 def test_speed_against_accuracy_of_several_records(made: dict[str, Any]) -> None:
-    panels = speed.against_accuracy([made, made])[0].figure.axes
+    panels = _axes(speed.against_accuracy([made, made])[0])
     cpp, first, *_ = panels[0].collections
     clip = _clip(made, "first")
-    np.testing.assert_allclose(_offsets(cpp), [(0.061, view.floor_value(clip, "landmarks.mean_px"))])
+    np.testing.assert_allclose(_offsets(cpp), [(0.061, value(clip["floor"]["worst"], "landmarks.mean_px"))])
     wanted = [(c["speed"]["per_calibration"], value(c["figures"], "landmarks.mean_px")) for c in view.measured(made)]
     np.testing.assert_allclose(_offsets(first), wanted)
     median = made["totals"]["intensity.ccc"]["median"]
@@ -160,7 +176,7 @@ def test_speed_against_accuracy_of_several_records(made: dict[str, Any]) -> None
 def test_rounds_of_two_trees() -> None:
     comparison = {"ratio": 1.2, "low": 1.1, "high": 1.3, "budget": 0.05, "slower": True, "rounds": 7}
     drawing = speed.rounds({"speed": {"comparisons": {"mean_ms": comparison}}})[0]
-    dot, tick = drawing.figure.axes[0].lines[:2]
+    dot, tick = _axes(drawing)[0].lines[:2]
     assert dot.get_xdata()[0] == 1.2
     assert dot.get_color() == style.REFERENCE
     assert tick.get_xdata()[0] == pytest.approx(1.05)
@@ -190,9 +206,9 @@ def test_figures_that_cannot_be_drawn_say_why(made: dict[str, Any]) -> None:
 def test_records_without_series_of_the_floor_are_drawn_without_it(made: dict[str, Any]) -> None:
     for clip in view.measured(made):
         del clip["floor"]["series"]
-    usual, _ = landmarks.ced(made)[0].figure.axes
+    usual, _ = _axes(landmarks.ced(made)[0])
     assert [line for line in usual.lines if line.get_color() == style.FLOOR] == []
-    assert len(landmarks.mean_face(made)[0].figure.axes) == 3  # two clips and the colour bar
+    assert len(_axes(landmarks.mean_face(made)[0])) == 3  # two clips and the colour bar
     assert landmarks.every_landmark(made)
 
 
@@ -206,7 +222,7 @@ def test_drawing_is_repeatable_to_the_byte(made: dict[str, Any], tmp_path: Any) 
 def test_inline_drawing_keeps_every_digit_of_its_text(made: dict[str, Any]) -> None:
     drawing = intensity.scatter(made)[0]
     text = style.inline_svg(drawing.figure, "x", 'a "label" & more')
-    noted = drawing.figure.axes[0].texts[0].get_text().split("\n")
+    noted = _axes(drawing)[0].texts[0].get_text().split("\n")
     assert all(line in text for line in noted)
     assert 'aria-label="a &quot;label&quot; &amp; more"' in text
     assert 'id="' in text and 'id="' not in text.replace('id="x-', "")
@@ -235,9 +251,9 @@ def test_gallery_takes_pictures_only_from_the_very_clip(made: dict[str, Any], tm
     clip["sha256"] = "0" * 64
     (tmp_path / "first.mp4").write_bytes(b"another clip of this name")
     assert not any(shot.jpeg for shot in gallery.worst(made, None, tmp_path))
-    panel = gallery.figure(made, having)[0].figure.axes[0]
+    panel = _axes(gallery.figure(made, having)[0])[0]
     x, y, side = having[0].box
-    assert panel.images[0].get_extent() == [x, x + side, y + side, y]
+    assert tuple(panel.images[0].get_extent()) == (x, x + side, y + side, y)
     contour = landmarks.CONTOURS[0]
     np.testing.assert_array_equal(panel.lines[0].get_xdata(), [having[0].reference[i][0] for i in contour])
 
