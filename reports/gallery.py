@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports import style, view
-from reports.figures.base import Drawing, floor_names, grid, legend, line_key
+from reports.figures.base import Drawing, floor_note, grid, legend, line_key
 from reports.figures.landmarks import CONTOURS
 from reports.view import NotDrawn
 from validation.files import sha256_file
@@ -121,10 +121,12 @@ def figure(record: view.Record, shots: list[Shot]) -> list[Drawing]:
         ("difference, stretched as noted", line_key("#f0e442", 1.2)),
     ])  # fmt: skip
     clips = {shot.clip for shot in shots}
-    floors = floor_names([clip for clip in view.measured(record) if clip["clip"] in clips])
     caption = (
         f"n = {len(shots)} frames, at most {OF_ONE_CLIP} of one clip, worst first: mean distance of the 68 landmarks. "
-        f"Noise floor: the worst frame of the same clip, reference against {floors}."
+        + floor_note(
+            [clip for clip in view.measured(record) if clip["clip"] in clips],
+            "Noise floor: the worst frame of the same clip, reference against {}.",
+        )
     )
     return [Drawing("worst-frames", "frames", "Worst frames", caption, drawn)]
 

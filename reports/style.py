@@ -109,12 +109,23 @@ def inline_svg(figure: Figure, name: str, label: str, dpi: int = 110) -> str:
     # Shorter coordinates; only inside of tags, as the text between them is what a reader takes for the value.
     text = re.sub(r"<[^>]*>", lambda element: _shortened(element.group()), text)
     text = re.sub(r"\n\s*", "\n", text)
+    text = re.sub(r"<g((?: [^>]*)?)>\n((?:<use [^>]*/>\n)+)</g>", _same_style_once, text)
     head, rest = text.split(">", 1)
     width = re.search(r'width="([\d.]+)pt"', head)
     head = re.sub(r'\s(width|height)="[\d.]+pt"', "", head)
     # Text of 6 pt must stay readable on a phone, so the drawing scrolls in its frame rather than shrink further.
     least = int(float(width.group(1)) * 1.2) if width else 0
     return f'{head} role="img" aria-label="{escape(label)}" style="min-width:{least}px">{rest}'
+
+
+def _same_style_once(group: re.Match[str]) -> str:
+    """A group of markers; a style that all of them have is moved to the group."""
+    own, markers = group[1], group[2]
+    styles = set(re.findall(r' style="[^"]*"', markers))
+    if len(styles) != 1 or markers.count(" style=") != markers.count("<use ") or "style=" in own:
+        return group[0]
+    shared = styles.pop()
+    return f"<g{own}{shared}>\n{markers.replace(shared, '')}</g>"
 
 
 def _shortened(element: str) -> str:

@@ -27,6 +27,8 @@ class Drawing:
     figure: Figure
 
     def __post_init__(self) -> None:
+        # The room that labels take beside a colour bar is only known once it has been placed.
+        self.figure.draw_without_rendering()
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
 
@@ -59,6 +61,8 @@ def grid(count: int, columns: int, panel_height: float, width: float = style.DOU
     return figure, list(axes[:count])
 
 
+NONE = "none recorded"
+"""Instead of the names of the repetitions."""
 MANY = 60
 """Points of one panel from which on a picture is smaller, and quicker to show, than so many shapes."""
 
@@ -121,4 +125,10 @@ def gaps(frames: Sequence[int], values: Sequence[float]) -> tuple[list[float], l
 def floor_names(clips: Sequence[view.Clip]) -> str:
     """The repetitions that the floor of these clips is made of, in words; what to say where there are none."""
     sources = dict.fromkeys(source for clip in clips for source in view.floor_sources(clip))
-    return " and ".join(view.source_name(source) for source in sources) or "none recorded"
+    return " and ".join(view.source_name(source) for source in sources) or NONE
+
+
+def floor_note(clips: Sequence[view.Clip], text: str) -> str:
+    """What a caption says of the floor: ``text`` with the repetitions in place of ``{}``, or that there is none."""
+    named = floor_names(clips)
+    return "No noise floor was recorded." if named == NONE else text.format(named)

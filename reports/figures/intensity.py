@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reports import style, view
 from reports.figures import base
-from reports.figures.base import Drawing, corner, floor_names, gaps, grid, legend, line_key, patch_key, points
+from reports.figures.base import Drawing, corner, floor_note, gaps, grid, legend, line_key, patch_key, points
 from reports.view import NotDrawn, action_unit, floor_au, significant, value
 
 if TYPE_CHECKING:
@@ -38,19 +38,22 @@ def _traces(clip: view.Clip) -> Drawing:
         axes.margins(x=0.01)
     figure.supxlabel("frame", fontsize=7)
     figure.supylabel("AU intensity (0 to 5)", fontsize=7)
-    legend(figure, [
-        ("C++ OpenFace 2.2", line_key(style.REFERENCE, 1.6)),
-        ("pyfaceau", line_key(style.OURS, 0.8)),
-        ("reference ± its own limits of agreement", patch_key(style.FLOOR)),
-    ])  # fmt: skip
+    keys = [("C++ OpenFace 2.2", line_key(style.REFERENCE, 1.6)), ("pyfaceau", line_key(style.OURS, 0.8))]
+    if view.floor_sources(clip):
+        keys.append(("reference ± its own limits of agreement", patch_key(style.FLOOR)))
+    legend(figure, keys)
     n = len(series["frame"])
     return Drawing(
         f"traces-{clip['clip']}",
         SECTION,
         f"AU intensity over time: {clip['clip']}",
         f"n = {n} frames with a face in both programs, {len(names)} AUs. Scales differ between panels; gaps are frames "
-        f"without a face. Noise floor (grey): the reference shifted by its 95 % limits of agreement with "
-        f"{floor_names([clip])}; CCC of this run, in brackets the lowest of the reference against itself.",
+        f"without a face. CCC of this run. "
+        + floor_note(
+            [clip],
+            "Noise floor (grey): the reference shifted by its 95 % limits of agreement with {}; in "
+            "brackets the lowest CCC of the reference against itself.",
+        ),
         figure,
     )
 
@@ -95,7 +98,7 @@ def scatter(record: view.Record) -> list[Drawing]:
     figure.supylabel("pyfaceau, AU intensity (0 to 5)", fontsize=7)
     caption = (
         f"n = {view.frames(clips)} frames of {len(clips)} clips; the line is identity. Lowest and highest CCC over the "
-        f"clips in which the AU varies, and (floor) the same of the reference against {floor_names(clips)}."
+        f"clips in which the AU varies. " + floor_note(clips, "Noise floor: the same of the reference against {}.")
     )
     return [Drawing("scatter", SECTION, "AU intensity, frame by frame", caption, figure)]
 
@@ -153,8 +156,9 @@ def _bland_altman(clip: view.Clip) -> Drawing:
         f"bland-altman-{clip['clip']}",
         SECTION,
         f"Bland–Altman: {clip['clip']}",
-        f"n = {len(clip['series']['frame'])} frames. Each panel has its own scale. Noise floor (grey): limits of "
-        f"agreement of the reference with {floor_names([clip])}. Stripes come from the two decimals of the CSV.",
+        f"n = {len(clip['series']['frame'])} frames. Each panel has its own scale. Stripes come "
+        f"from the two decimals of the CSV. "
+        + floor_note([clip], "Noise floor (grey): limits of agreement of the reference with {}."),
         figure,
     )
 
@@ -190,7 +194,7 @@ def biases(record: view.Record) -> list[Drawing]:
     ])  # fmt: skip
     caption = (
         f"n = {len(clips)} clips, {view.frames(c for c in clips if c['series'])} frames. A dot is the bias of a clip, "
-        f"its bar the 95 % limits of agreement. Noise floor (grey): the reference against {floor_names(clips)}."
+        f"its bar the 95 % limits of agreement. " + floor_note(clips, "Noise floor (grey): the reference against {}.")
     )
     return [Drawing("biases", SECTION, "Bias of every AU in every clip", caption, figure)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reports import style, view
-from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure, plain_ticks
+from reports.figures.base import Drawing, corner, floor_names, floor_note, legend, line_key, new_figure, plain_ticks
 from reports.view import NotDrawn, floor_series, source_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def ced(record: view.Record) -> list[Drawing]:
     caption = (
         f"One line a clip, n = {view.frames(clips)} frames of {len(clips)} clips. Left: the usual axis, thresholds "
         f"recorded in steps of 0.1 %; right: the same frames on a logarithmic axis. Dotted: the failure thresholds of "
-        f"2 and 8 %. Noise floor (grey): the reference against {floor_names(clips)}."
+        f"2 and 8 %. " + floor_note(clips, "Noise floor (grey): the reference against {}.")
     )
     return [Drawing("ced", SECTION, "Cumulative error distribution", caption, figure)]
 
@@ -88,9 +88,9 @@ def mean_face(record: view.Record) -> list[Drawing]:
             axes.set_title(f"{label}\n{clip['clip']}, n = {len(clip['series']['frame'])}", loc="left", fontsize=6)
     _colour_bar(figure, shown, panels)
     caption = (
-        f"n: frames with a face in both programs; per landmark the mean over the frames. Mean face of the reference's "
-        f"shapes. Noise floor beside each: the reference against {floor_names(clips)}. The CSV's 0.1 px steps alone "
-        f"make two programs differ by up to 0.04 px."
+        "n: frames with a face in both programs; per landmark the mean over the frames. Mean face of the reference's "
+        "shapes. The CSV's 0.1 px steps alone make two programs differ by up to 0.04 px. "
+        + floor_note(clips, "Noise floor beside each: the reference against {}.")
     )
     return [Drawing("mean-face", SECTION, "Error of each landmark on the mean face", caption, figure)]
 
@@ -106,8 +106,9 @@ def _face(axes: Axes, face: list[list[float]], errors: list[float] | None) -> An
     axes.margins(0.06)
     if errors is None:
         return None
+    shown = [max(error, SCALE[0]) for error in errors]
     return axes.scatter(
-        [x for x, _ in face], [y for _, y in face], c=errors, s=15, norm=LogNorm(*SCALE), linewidths=0.3,
+        [x for x, _ in face], [y for _, y in face], c=shown, s=15, norm=LogNorm(*SCALE), linewidths=0.3,
         edgecolors=style.MUTED, zorder=2,
     )  # fmt: skip
 
@@ -121,10 +122,12 @@ def every_landmark(record: view.Record) -> list[Drawing]:
         raise NotDrawn("no clip has landmarks of both programs")
     floors = [_worse(list(floor_series(clip, "point_px").values())) for clip in clips]
     figure = new_figure(style.DOUBLE, 0.155 * len(clips) + 1.25)
-    panels = figure.subplots(1, 2, sharey=True)
-    sides = ([clip["series"]["point_px"] for clip in clips], floors)
+    sides = [[clip["series"]["point_px"] for clip in clips]]
+    if any(floor_series(clip, "point_px") for clip in clips):
+        sides.append(floors)
+    panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     titles = ("pyfaceau against C++ OpenFace 2.2", f"noise floor: {floor_names(clips)}")
-    for axes, rows, label in zip(panels, sides, titles, strict=True):
+    for axes, rows, label in zip(panels, sides, titles, strict=False):
         # 0 px (both CSVs agree in every digit) has no place on a logarithmic scale: drawn in the first colour.
         shown = axes.imshow(
             [[max(v, SCALE[0]) for v in row] for row in rows], norm=LogNorm(*SCALE), aspect="auto",
@@ -140,8 +143,9 @@ def every_landmark(record: view.Record) -> list[Drawing]:
     panels[0].set_yticks(range(len(clips)), [f"{c['clip']} ({len(c['series']['frame'])})" for c in clips])
     _colour_bar(figure, shown, panels)
     caption = (
-        f"n in brackets: frames; {len(clips)} clips, {view.frames(clips)} frames. Floor: the worse of the repetitions, "
-        f"landmark by landmark. Logarithmic scale; errors below {SCALE[0]:g} px in the first colour."
+        f"n in brackets: frames; {len(clips)} clips, {view.frames(clips)} frames. Logarithmic scale; "
+        f"errors below {SCALE[0]:g} px in the first colour. "
+        + floor_note(clips, "Noise floor: the worse of {}, landmark by landmark.")
     )
     return [Drawing("landmarks", SECTION, "Error of each landmark in every clip", caption, figure)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports import style, view
-from reports.figures.base import Drawing, floor_names, new_figure
+from reports.figures.base import Drawing, floor_names, floor_note, new_figure
 from reports.view import NotDrawn, action_unit, floor_au, value
 
 SECTION = "units"
@@ -20,9 +20,10 @@ def matrix(record: view.Record) -> list[Drawing]:
     ours = [_cells(clip, names) for clip in clips]
     floors = [_floor_cells(clip, names) for clip in clips]
     figure = new_figure(style.DOUBLE, 0.155 * len(clips) + 1.25)
-    panels = figure.subplots(1, 2, sharey=True)
+    sides = [ours, floors] if any(view.floor_sources(clip) for clip in clips) else [ours]
+    panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     titles = ("pyfaceau against C++ OpenFace 2.2", f"noise floor: {floor_names(clips)}")
-    for axes, rows, label in zip(panels, (ours, floors), titles, strict=True):
+    for axes, rows, label in zip(panels, sides, titles, strict=False):
         image = axes.imshow(
             [[float("nan") if v is None else v for v in row] for row in rows],
             vmin=LEAST, vmax=100, aspect="auto", interpolation="nearest", cmap="Blues_r",
@@ -45,8 +46,11 @@ def matrix(record: view.Record) -> list[Drawing]:
     bar.set_label("frames on which both say the same (%)")
     bar.outline.set_visible(False)
     caption = (
-        f"n in brackets: frames with a face in both programs; {len(clips)} clips, {len(names)} AUs. A dot marks cells "
-        f"more than 2 percentage points below the noise floor (right: the worse repetition). Empty: not defined."
+        f"n in brackets: frames with a face in both programs; {len(clips)} clips, {len(names)} AUs. Empty: not "
+        f"defined. "
+        + floor_note(
+            clips, "Noise floor, right: the worse of {}; a dot marks cells more than 2 percentage points below."
+        )
     )
     return [Drawing("presence", SECTION, "AU presence agreement", caption, figure)]
 

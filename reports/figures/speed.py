@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reports import style, view
-from reports.figures.base import Drawing, corner, floor_names, legend, line_key, new_figure, patch_key, plain_ticks
+from reports.figures.base import Drawing, corner, floor_note, legend, line_key, new_figure, patch_key, plain_ticks
 from reports.view import NotDrawn, value
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def against_accuracy(records: list[view.Record]) -> list[Drawing]:
     every = [clip for _, clips in groups for clip in clips]
     caption = (
         f"n = {len(every)} clips of {len(groups)} record(s); small dots are clips, the large one their median as "
-        f"recorded. Squares: the C++ program's own time over its noise floor ({floor_names(every)}). Values of 0 "
+        f"recorded. {floor_note(every, 'Squares: the C++ program, its time over its noise floor ({}).')} Values of 0 "
         f"have no place on the logarithmic axis."
     )
     return [Drawing("speed-accuracy", SECTION, "Speed against accuracy", caption, figure)]

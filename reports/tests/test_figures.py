@@ -137,7 +137,7 @@ def test_mean_face_beside_its_floor(made: dict[str, Any]) -> None:
         axes, (clip["series"]["point_px"], clip["floor"]["series"]["rebuild"]["point_px"]), strict=False
     ):
         np.testing.assert_array_equal(_offsets(panel.collections[0]), clip["series"]["mean_face"])
-        np.testing.assert_array_equal(panel.collections[0].get_array(), errors)
+        np.testing.assert_array_equal(panel.collections[0].get_array(), np.maximum(errors, landmarks.SCALE[0]))
 
 
 def test_contours_use_each_of_the_68_points() -> None:
@@ -261,3 +261,14 @@ def test_gallery_takes_pictures_only_from_the_very_clip(made: dict[str, Any], tm
 def test_nothing_to_draw_in_an_empty_gallery(made: dict[str, Any]) -> None:
     with pytest.raises(NotDrawn, match="no clip"):
         gallery.figure(made, [])
+
+
+def test_a_record_without_a_noise_floor_says_so(made: dict[str, Any]) -> None:
+    for clip in view.measured(made):
+        clip["floor"] = None
+    contents, shared = draw([Source(made)])
+    for drawing in [*contents[0].drawings, *shared]:
+        if drawing.name != "latency":  # the floor of timing is the C++ program's range
+            assert "No noise floor was recorded." in drawing.caption, drawing.name
+    matrix = next(d for d in contents[0].drawings if d.name == "presence")
+    assert len([axes for axes in _axes(matrix) if axes.images]) == 1
