@@ -34,6 +34,9 @@ SEQUENTIAL = "cividis"
 
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", OURS: "ours", REFERENCE: "ref", FLOOR: "floor"}
 _SETTINGS = {
+    # Laid out once for all formats: letters must be as wide then as in the finest of them.
+    "figure.dpi": 300,
+    "text.hinting": "none",
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.labelsize": 7,

@@ -272,3 +272,18 @@ def test_a_record_without_a_noise_floor_says_so(made: dict[str, Any]) -> None:
             assert "No noise floor was recorded." in drawing.caption, drawing.name
     matrix = next(d for d in contents[0].drawings if d.name == "presence")
     assert len([axes for axes in _axes(matrix) if axes.images]) == 1
+
+
+def test_labels_stay_inside_of_the_figure(made: dict[str, Any]) -> None:
+    for i, clip in enumerate(view.measured(made)):
+        clip["clip"] = f"{i} a clip with a name as long as they come"
+    contents, shared = draw([Source(made)])
+    for drawing in [*contents[0].drawings, *shared]:
+        drawing.figure.set_dpi(900)  # where letters have their true widths
+        width, height = drawing.figure.bbox.max
+        # Ticks outside of the limits have labels, too, which are not drawn: the axis knows which are.
+        for axis in (axis for axes in _axes(drawing) if axes.axison for axis in (axes.xaxis, axes.yaxis)):
+            box = axis.get_tightbbox()
+            if box is not None:
+                assert box.x0 >= -9 and box.x1 <= width + 9, (drawing.name, box)
+                assert box.y0 >= -9 and box.y1 <= height + 9, (drawing.name, box)
