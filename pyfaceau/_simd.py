@@ -17,24 +17,111 @@ from numba.extending import intrinsic
 LANES = 8
 
 
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+_FUSE = ("contract",)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    """A vector with ``scalar`` in every lane."""
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(lane, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+
+
+def _vector_at(builder: Any, pointer: Any, offset: int = 0) -> Any:
+    """Address of the (unaligned) vector ``offset`` elements after ``pointer``."""
+    return builder.bitcast(builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]), _VECTOR.as_pointer())
+
+
+def _load(builder: Any, pointer: Any, offset: int = 0) -> Any:
+    return builder.load(_vector_at(builder, pointer, offset), align=4)
+
+
+def _data(context: Any, builder: Any, signature: Any, args: Any, position: int, offset: Any = None) -> Any:
+    """Address of an array argument's first element, or of the one at ``offset``."""
+    data = context.make_array(signature.args[position])(context, builder, args[position]).data
+    return data if offset is None else builder.gep(data, [offset])
+
+
+def _logistic(builder: Any, z: Any) -> Any:
+    """1 / (1 + exp(-z)) per lane: range reduction by log 2 in two parts and a polynomial (the classic Cephes expf)."""
+
+    def constant(value: float) -> Any:
+        return ir.Constant(_VECTOR, [value] * LANES)
+
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        return builder.fadd(builder.fmul(a, b, flags=_FUSE), c, flags=_FUSE)
+
+    x = builder.fsub(constant(-0.0), z)
+    x = builder.select(builder.fcmp_ordered("<", x, constant(88.0)), x, constant(88.0))
+    x = builder.select(builder.fcmp_ordered(">", x, constant(-87.0)), x, constant(-87.0))
+    magic = constant(12582912.0)  # 1.5 * 2^23: adding it leaves the rounded integer in the low bits
+    shifted = fma(x, constant(1.4426950216293335), magic)
+    n = builder.fsub(shifted, magic)
+    r = fma(n, constant(-0.693359375), x)
+    r = fma(n, constant(2.1219444170128554e-4), r)
+    y = constant(1.9875691214110702e-4)
+    for coefficient in (
+        1.3981999363750219e-3,
+        8.333452045917511e-3,
+        4.166579619050026e-2,
+        0.1666666567325592,
+        0.5,
+    ):
+        y = fma(y, r, constant(coefficient))
+    y = builder.fadd(fma(builder.fmul(y, r), r, r), constant(1.0))
+    exponent = builder.shl(builder.bitcast(shifted, _INTEGERS), ir.Constant(_INTEGERS, [23] * LANES))
+    power = builder.bitcast(builder.add(builder.bitcast(y, _INTEGERS), exponent), _VECTOR)
+    return builder.fdiv(constant(1.0), builder.fadd(constant(1.0), power))
+
+
 @intrinsic
-def float_bits(typingctx, value):  # type: ignore[no-untyped-def]
-    """The bits of a float32 as int32."""
+def logistic(typingctx, values, at):  # type: ignore[no-untyped-def]
+    """Replace ``values[at : at + 8]`` (flat float32) by their logistic function, to 2 units in the last place."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.IntType(32))
+        pointer = _data(context, builder, signature, args, 0, args[1])
+        builder.store(_logistic(builder, _load(builder, pointer)), _vector_at(builder, pointer), align=4)
+        return context.get_dummy_value()
 
-    return types.int32(types.float32), generate
+    return types.void(values, types.intp), generate
 
 
 @intrinsic
-def bits_float(typingctx, value):  # type: ignore[no-untyped-def]
-    """The float32 that has the bits of an int32."""
+def neuron_sums(typingctx, products, means, inverse_norms, bias, weight_sums, twice_alpha, count, sums):  # type: ignore[no-untyped-def]
+    """Add the sum over eight neurons q of ``twice_alpha[q] logistic(z[k, q])`` to ``sums[k]``, k < ``count``, where
+
+    ``z[k, q] = bias[q] + (products[8 k + q] - means[k] weight_sums[q]) inverse_norms[k]``. Flat float32 arrays.
+    """
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.FloatType())
+        pointers = [_data(context, builder, signature, args, i) for i in (0, 1, 2, 7)]
+        offset, slope, weight = (_load(builder, _data(context, builder, signature, args, i)) for i in (3, 4, 5))
+        with cgutils.for_range(builder, args[6]) as loop:
+            first = builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))
+            product = _load(builder, builder.gep(pointers[0], [first]))
+            mean, inverse = (_splat(builder, builder.load(builder.gep(p, [loop.index]))) for p in pointers[1:3])
+            centred = builder.fsub(product, builder.fmul(mean, slope, flags=_FUSE), flags=_FUSE)
+            z = builder.fadd(offset, builder.fmul(centred, inverse, flags=_FUSE), flags=_FUSE)
+            value, width = builder.fmul(weight, _logistic(builder, z)), LANES
+            while width > 1:  # halves onto each other
+                width //= 2
+                low, high = (
+                    ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width)))
+                    for start in (0, width)
+                )
+                undefined = ir.Constant(value.type, ir.Undefined)
+                value = builder.fadd(
+                    builder.shuffle_vector(value, undefined, low), builder.shuffle_vector(value, undefined, high)
+                )
+            total = builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+            slot = builder.gep(pointers[3], [loop.index])
+            builder.store(builder.fadd(builder.load(slot), total), slot)
+        return context.get_dummy_value()
 
-    return types.float32(types.int32), generate
+    flat = (products, means, inverse_norms, bias, weight_sums, twice_alpha)
+    return types.void(*flat, types.intp, sums), generate
 
 
 @cache

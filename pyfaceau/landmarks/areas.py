@@ -91,13 +91,24 @@ def _invert(m, inverse):
 
 
 @kernel
-def _cut_area(gray, m, area):
-    """Sample one area [a, a] through the destination-to-source map ``m`` [2, 3] (float32); 0 outside ``gray``."""
+def _clipped(gray, row, column):
+    """A pixel as int32, 0 outside the picture."""
+    if 0 <= row < gray.shape[0] and 0 <= column < gray.shape[1]:
+        return np.int32(gray[row, column])
+    return np.int32(0)
+
+
+@kernel
+def _cut_area(gray, m, along_x, along_y, area):
+    """Sample one area [a, a] through the destination-to-source map ``m`` [2, 3] (float32); 0 outside ``gray``.
+
+    ``along_x`` and ``along_y`` [a] hold what a column adds to a source position, in 1/1024 pixel.
+    """
     height, width = gray.shape
     side = area.shape[0]
     m00, m01, m02 = np.float64(m[0, 0]), np.float64(m[0, 1]), np.float64(m[0, 2])
     m10, m11, m12 = np.float64(m[1, 0]), np.float64(m[1, 1]), np.float64(m[1, 2])
-    to_grey = np.float32(1.0 / 1024.0)
+    to_grey, whole = np.float32(1.0 / 1024.0), np.int32(32)
     last = side - 1
     # An affine image of a square lies inside the frame when its corners do (one pixel to spare for rounding).
     low_x = m02 + min(0.0, m00 * last) + min(0.0, m01 * last)
@@ -109,34 +120,24 @@ def _cut_area(gray, m, area):
     if not (low_x > -1e6 and low_y > -1e6 and high_x < 1e6 and high_y < 1e6):
         area[:] = np.float32(0)
         return
+    flat, pitch, one = gray.reshape(-1), np.uint64(width), np.uint64(1)
     for y in range(side):
         x0 = np.int32(np.rint((m01 * y + m02) * 1024.0)) + np.int32(16)
         y0 = np.int32(np.rint((m11 * y + m12) * 1024.0)) + np.int32(16)
         for x in range(side):
-            sx = (x0 + np.int32(np.rint(m00 * x * 1024.0))) >> np.int32(5)
-            sy = (y0 + np.int32(np.rint(m10 * x * 1024.0))) >> np.int32(5)
+            sx, sy = (x0 + along_x[x]) >> np.int32(5), (y0 + along_y[x]) >> np.int32(5)
             fx, fy = sx & np.int32(31), sy & np.int32(31)
             column, row = sx >> np.int32(5), sy >> np.int32(5)
             if inside:
-                p00, p01 = np.int32(gray[row, column]), np.int32(gray[row, column + 1])
-                p10, p11 = np.int32(gray[row + 1, column]), np.int32(gray[row + 1, column + 1])
+                at = np.uint64(row) * pitch + np.uint64(column)
+                p00, p01 = np.int32(flat[at]), np.int32(flat[at + one])
+                p10, p11 = np.int32(flat[at + pitch]), np.int32(flat[at + pitch + one])
             else:
-                p00 = p01 = p10 = p11 = np.int32(0)
-                if 0 <= row < height:
-                    if 0 <= column < width:
-                        p00 = np.int32(gray[row, column])
-                    if -1 <= column < width - 1:
-                        p01 = np.int32(gray[row, column + 1])
-                if -1 <= row < height - 1:
-                    if 0 <= column < width:
-                        p10 = np.int32(gray[row + 1, column])
-                    if -1 <= column < width - 1:
-                        p11 = np.int32(gray[row + 1, column + 1])
+                p00, p01 = _clipped(gray, row, column), _clipped(gray, row, column + 1)
+                p10, p11 = _clipped(gray, row + 1, column), _clipped(gray, row + 1, column + 1)
             # Weights are multiples of 1/1024 and pixels are bytes: this integer sum is the float32 one, exactly.
-            value = (np.int32(32) - fy) * ((np.int32(32) - fx) * p00 + fx * p01) + fy * (
-                (np.int32(32) - fx) * p10 + fx * p11
-            )
-            area[y, x] = np.float32(value) * to_grey
+            above, below = (whole - fx) * p00 + fx * p01, (whole - fx) * p10 + fx * p11
+            area[y, x] = np.float32((whole - fy) * above + fy * below) * to_grey
 
 
 @kernel
@@ -186,8 +187,13 @@ def cut_areas(gray, mean, modes_t, centers, visible, scale, g, p, base, forward,
     similarity(base, reference, forward)
     _invert(forward, backward)
     view = nearest_view(centers, g[1:4])
+    along_x, along_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    area_warp(backward, base[0], base[n], side, m)
+    for x in range(side):  # the same for all landmarks
+        along_x[x] = np.int32(np.rint(np.float64(m[0, 0]) * x * 1024.0))
+        along_y[x] = np.int32(np.rint(np.float64(m[1, 0]) * x * 1024.0))
     for i in range(n):
         if visible[view, i]:
             area_warp(backward, base[i], base[n + i], side, m)
-            _cut_area(gray, m, areas[i])
+            _cut_area(gray, m, along_x, along_y, areas[i])
     return view

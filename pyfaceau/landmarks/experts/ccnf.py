@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, bits_float, float_bits, row_products
+from pyfaceau._simd import LANES, neuron_sums, row_products, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
@@ -22,27 +22,7 @@ _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to
 
 _rows_3, _rows_5, _rows_7 = row_products(3, SUPPORT), row_products(5, SUPPORT), row_products(7, SUPPORT)
 _rows_9, _rows_11, _rows_1 = row_products(9, SUPPORT), row_products(11, SUPPORT), row_products(1, SUPPORT)
-
-
-@kernel(fastmath={"contract"})
-def exp_lane(x):
-    """exp(x) in float32 to 2 units in the last place, without branches so that loops over it vectorise.
-
-    Range reduction by log 2 in two parts and a degree-5 polynomial (the classic Cephes scheme).
-    """
-    x = min(np.float32(88.0), max(np.float32(-87.0), x))
-    shifted = x * np.float32(1.44269504) + np.float32(12582912.0)  # rounds: the integer is in the low bits
-    n = shifted - np.float32(12582912.0)
-    r = x - n * np.float32(0.693359375)
-    r = r + n * np.float32(2.12194440e-4)
-    y = np.float32(1.9875691500e-4)
-    y = y * r + np.float32(1.3981999507e-3)
-    y = y * r + np.float32(8.3334519073e-3)
-    y = y * r + np.float32(4.1665795894e-2)
-    y = y * r + np.float32(1.6666665459e-1)
-    y = y * r + np.float32(5.0000001201e-1)
-    y = (y * r) * r + r + np.float32(1.0)
-    return bits_float(float_bits(y) + (float_bits(shifted) << np.int32(23)))
+_tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
 
 
 @kernel
@@ -107,21 +87,26 @@ def correlate(flat, window, side, weights, out):
                 x += 1
 
 
-@kernel(fastmath={"contract", "reassoc", "nsz"})
-def _dot(a, b):
-    total = np.float32(0)
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
-
-
-@kernel(fastmath={"contract"})
-def _neuron_sum(products, mean, inverse_norm, bias, weight_sums, twice_alpha, lanes):
-    """Sum over eight neurons of 2 alpha sigmoid(bias + norm <W, block>)."""
-    for q in range(LANES):
-        z = bias[q] + (products[q] - mean * weight_sums[q]) * inverse_norm
-        lanes[q] = twice_alpha[q] / (np.float32(1) + exp_lane(-z))
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+@kernel
+def _multiply_symmetric(matrix, padded, vector, cells, out):
+    """``out[c] = sum over k of vector[k] matrix[k, c]``: rows of ``padded`` floats, read once in order."""
+    for c in range(padded):
+        out[c] = np.float32(0)
+    address, column = vector.ctypes.data, 0
+    while column < padded:
+        left = padded - column
+        if left == 88:
+            _tile_11(address, 0, 1, cells, matrix, column, padded, out, column, 0)
+            column += 88
+        elif left >= 64:
+            _tile_8(address, 0, 1, cells, matrix, column, padded, out, column, 0)
+            column += 64
+        elif left >= 56:
+            _tile_7(address, 0, 1, cells, matrix, column, padded, out, column, 0)
+            column += 56
+        else:
+            _tile_1(address, 0, 1, cells, matrix, column, padded, out, column, 0)
+            column += 8
 
 
 @kernel
@@ -150,8 +135,8 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
     groups = weights.shape[1]
     means, inverse_norms = np.empty(cells, np.float32), np.empty(cells, np.float32)
     sums, squares = np.empty(side, np.float64), np.empty(side, np.float64)
-    products, lanes = np.empty(cells * LANES, np.float32), np.empty(LANES, np.float32)
-    unary = np.zeros(padded, np.float32)
+    products, unary = np.empty(cells * LANES, np.float32), np.empty(cells, np.float32)
+    smooth = np.empty(padded, np.float32)
     for i in range(n):
         if not visible[i]:
             continue
@@ -163,25 +148,21 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
             for x in range(side):
                 area[y, x] -= offset
         block_statistics(area, window, means, inverse_norms, sums, squares)
-        unary[:cells] = np.float32(0)
+        unary[:] = np.float32(0)
         flat = area.reshape(-1)
         for group in range(groups):
             correlate(flat, window, side, weights[i, group].reshape(-1), products)
-            for k in range(cells):
-                unary[k] += _neuron_sum(
-                    products[k * LANES :], means[k], inverse_norms[k],
-                    bias[i, group], weight_sums[i, group], twice_alpha[i, group], lanes,
-                )  # fmt: skip
+            neuron_sums(
+                products, means, inverse_norms, bias[i, group], weight_sums[i, group], twice_alpha[i, group], cells, unary
+            )
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
+            _multiply_symmetric(sigma[i].reshape(-1), padded, unary, cells, smooth)
             lowest = np.float32(0)
             for k in range(cells):
-                value = _dot(sigma[i, k], unary)
-                response[k] = value
-                lowest = min(lowest, value)
-            if lowest < 0:
-                for k in range(cells):
-                    response[k] -= lowest
+                lowest = min(lowest, smooth[k])
+            for k in range(cells):
+                response[k] = smooth[k] - lowest
         else:
             for k in range(cells):
                 response[k] = inverse_alpha[i] * unary[k]

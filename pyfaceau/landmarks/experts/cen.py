@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, tile_product
+from pyfaceau._simd import LANES, logistic, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.ccnf import block_statistics, exp_lane
+from pyfaceau.landmarks.experts.ccnf import block_statistics
 from pyfaceau.weights.models import CENPatches, Layer
 
 _INPUTS = SUPPORT * SUPPORT + 1  # a constant one, then the block's pixels
@@ -65,8 +65,8 @@ def _product(address, rows, inputs, x, padded, out):
 def _activate(values, count, kind):
     """Apply an activation in place: 0 sigmoid, 2 ReLU, any other none."""
     if kind == _SIGMOID:
-        for i in range(count):
-            values[i] = np.float32(1) / (np.float32(1) + exp_lane(-values[i]))
+        for i in range(0, count, LANES):
+            logistic(values, i)
     elif kind == _RELU:
         for i in range(count):
             values[i] = max(np.float32(0), values[i])

@@ -6,6 +6,7 @@ correlated with the area and with its squared gradient; the response is the prod
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.ccnf import block_statistics, correlate, exp_lane
+from pyfaceau.landmarks.experts.ccnf import block_statistics, correlate
 from pyfaceau.weights.models import SVRPatches
 
 _RAW, _GRADIENT = 0, 1
@@ -76,7 +77,7 @@ def svr_responses(areas, visible, templates, template_norms, scaling, bias, moda
                 rho = min(one, max(-one, rho))
                 if template_norms[i, k] == np.float32(0):
                     rho = one
-                response[c] *= one / (one + exp_lane(-(scaling[i, k] * rho + bias[i, k])))
+                response[c] *= one / (one + np.float32(math.exp(-(scaling[i, k] * rho + bias[i, k]))))
 
 
 @dataclass
