@@ -77,10 +77,10 @@ def _logistic(builder: Any, z: Any) -> Any:
 
 
 @intrinsic
-def logistic(typingctx, values, at):  # type: ignore[no-untyped-def]
+def logistic(typingctx, values, at):
     """Replace ``values[at : at + 8]`` (flat float32) by their logistic function, to 2 units in the last place."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature, args, 0, args[1])
         builder.store(_logistic(builder, _load(builder, pointer)), _vector_at(builder, pointer), align=4)
         return context.get_dummy_value()
@@ -89,13 +89,13 @@ def logistic(typingctx, values, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def neuron_sums(typingctx, products, means, inverse_norms, bias, weight_sums, twice_alpha, count, sums):  # type: ignore[no-untyped-def]
+def neuron_sums(typingctx, products, means, inverse_norms, bias, weight_sums, twice_alpha, count, sums):
     """Add the sum over eight neurons q of ``twice_alpha[q] logistic(z[k, q])`` to ``sums[k]``, k < ``count``, where
 
     ``z[k, q] = bias[q] + (products[8 k + q] - means[k] weight_sums[q]) inverse_norms[k]``. Flat float32 arrays.
     """
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointers = [_data(context, builder, signature, args, i) for i in (0, 1, 2, 7)]
         offset, slope, weight = (_load(builder, _data(context, builder, signature, args, i)) for i in (3, 4, 5))
         with cgutils.for_range(builder, args[6]) as loop:
@@ -135,15 +135,15 @@ def row_products(count: int, taps: int) -> Any:
     """
 
     @intrinsic
-    def products(typingctx, area, start, stride, weights, first, out, to):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+    def products(typingctx, area, start, stride, weights, first, out, to):
+        def generate(context, builder, signature, args):
+            index, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
 
-            def data(position):  # type: ignore[no-untyped-def]
+            def data(position):
                 array = context.make_array(signature.args[position])(context, builder, args[position])
                 return builder.gep(array.data, [args[position + 1]])
 
-            def constant(value):  # type: ignore[no-untyped-def]
+            def constant(value):
                 return ir.Constant(index, value)
 
             source, templates, target = data(0), data(3), data(5)
@@ -161,7 +161,9 @@ def row_products(count: int, taps: int) -> Any:
                     weight = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
                     for x in range(count):
                         scalar = builder.load(builder.gep(row, [constant(c + x)]))
-                        lane = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+                        lane = builder.insert_element(
+                            ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+                        )
                         spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), mask)
                         product = builder.fmul(spread, weight, flags=("contract",))
                         current[x] = builder.fadd(current[x], product, flags=("contract",))
@@ -192,24 +194,22 @@ def tile_product(rows: int, vectors: int) -> Any:
     """
 
     @intrinsic
-    def product(typingctx, address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def product(typingctx, address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):
+        def generate(context, builder, signature, args):
             f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
             mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
             undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
 
-            def data(position):  # type: ignore[no-untyped-def]
+            def data(position):
                 array = context.make_array(signature.args[position])(context, builder, args[position])
                 return builder.gep(array.data, [args[position + 1]])
 
-            def vector_at(pointer, lane):  # type: ignore[no-untyped-def]
+            def vector_at(pointer, lane):
                 moved = builder.gep(pointer, [ir.Constant(index, lane)])
                 return builder.bitcast(moved, vector.as_pointer())
 
             weights = builder.inttoptr(args[0], f32.as_pointer())
-            weight_rows = [
-                builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)
-            ]
+            weight_rows = [builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)]
             source, target = data(4), data(7)
             target_rows = [builder.gep(target, [builder.mul(args[9], ir.Constant(index, r))]) for r in range(rows)]
             sums = [
@@ -245,7 +245,7 @@ def tile_product(rows: int, vectors: int) -> Any:
 
 
 @intrinsic
-def subtract_products(typingctx, h, first, stride, pivot, count, column, at):  # type: ignore[no-untyped-def]
+def subtract_products(typingctx, h, first, stride, pivot, count, column, at):
     """Eight steps of a Cholesky column at once, in the order of k.
 
     ``subtract_products(h, first, stride, pivot, count, column, at)`` subtracts, for i < 8 and k = 0 .. count - 1, the
@@ -253,7 +253,7 @@ def subtract_products(typingctx, h, first, stride, pivot, count, column, at):  #
     float32 array, ``column`` float64. Nothing is checked.
     """
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         narrow = ir.VectorType(ir.FloatType(), LANES)
         wide = ir.VectorType(ir.DoubleType(), LANES)
         mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)

@@ -187,7 +187,8 @@ def refine_parts(
     """
     landmarks = shape_2d(main.pdm, g, p)
     scale = float(g[0])
-    if any([part.refine(gray, landmarks, scale) for part in parts]):  # all parts, not until the first
+    refined = [part.refine(gray, landmarks, scale) for part in parts]  # all parts, not until the first
+    if any(refined):
         for part in parts:
             part.write_back(landmarks)
         main.from_points(landmarks, g, p)

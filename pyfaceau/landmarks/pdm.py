@@ -16,7 +16,6 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, tile_product
 from pyfaceau._linalg import (
     axis_angle_to_matrix,
     cholesky_solve,
@@ -25,6 +24,7 @@ from pyfaceau._linalg import (
     multiply3,
     svd_square,
 )
+from pyfaceau._simd import LANES, tile_product
 from pyfaceau.weights.models import PDM
 
 _MAX_PASSES = 1000
@@ -51,13 +51,9 @@ def euler_angles(r, euler):
     q2 = (r[0, 2] - r[2, 0]) / (four * q0)
     q3 = (r[1, 0] - r[0, 1]) / (four * q0)
     sine = max(np.float32(-1), min(one, two * (q0 * q2 + q1 * q3)))
-    euler[0] = math.atan2(
-        np.float64(two * (q0 * q1 - q2 * q3)), np.float64(q0 * q0 - q1 * q1 - q2 * q2 + q3 * q3)
-    )
+    euler[0] = math.atan2(np.float64(two * (q0 * q1 - q2 * q3)), np.float64(q0 * q0 - q1 * q1 - q2 * q2 + q3 * q3))
     euler[1] = math.asin(np.float64(sine))
-    euler[2] = math.atan2(
-        np.float64(two * (q0 * q3 - q1 * q2)), np.float64(q0 * q0 + q1 * q1 - q2 * q2 - q3 * q3)
-    )
+    euler[2] = math.atan2(np.float64(two * (q0 * q3 - q1 * q2)), np.float64(q0 * q0 + q1 * q1 - q2 * q2 - q3 * q3))
 
 
 @kernel(fastmath={"contract"})
@@ -124,12 +120,17 @@ def jacobian(g, r, shape, modes, columns, j):
 _TWO_CHAINS_40 = np.array([(0, 6, 0, 8), (12, 18, 0, 8), (24, 30, 0, 8), (30, 36, 32, 40), (36, 40, 0, 40)])
 _TWO_CHAINS_38 = np.array([(0, 6, 0, 8), (12, 18, 0, 8), (24, 30, 0, 8), (24, 30, 24, 32)])
 _TWO_CHAINS_16 = np.array([(0, 6, 0, 8), (12, 16, 0, 16)])
-_tile_4x1, _tile_4x2, _tile_4x3, _tile_6x1 = tile_product(4, 1), tile_product(4, 2), tile_product(4, 3), tile_product(6, 1)
+_tile_4x1, _tile_4x2, _tile_4x3, _tile_6x1 = (
+    tile_product(4, 1),
+    tile_product(4, 2),
+    tile_product(4, 3),
+    tile_product(6, 1),
+)
 
 
 @kernel
 def _add_products(jw, j, first, step, depth, row, rows, column, columns, out, to, stride):
-    """``out[to + r stride + c] += sum of jw[k, row + r] j[k, column + c]``, k = first, first + step, ... ``depth`` terms.
+    """``out[to + r stride + c] += sum of jw[k, row + r] j[k, column + c]``, ``depth`` terms from ``first`` by ``step``.
 
     ``rows`` is 4 or 6, ``columns`` a multiple of eight (8 for 6 rows).
     """
@@ -155,7 +156,10 @@ def _add_products(jw, j, first, step, depth, row, rows, column, columns, out, to
 
 @kernel
 def _sum_in_two_chains(jw, j, blocks, even, h):
-    """Redo blocks of a normal matrix: a chain of even rows plus one of odd rows; rows beyond a multiple of 8 with the even."""
+    """Redo blocks of a normal matrix: a chain of even rows plus one of odd rows.
+
+    Rows beyond a multiple of eight join the even chain.
+    """
     k = j.shape[0]
     paired = k - k % 8
     for block in range(blocks.shape[0]):
@@ -300,7 +304,11 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(size)
-    j, h, even = np.zeros((2 * n, padded), np.float32), np.empty((padded, padded), np.float32), np.empty(160, np.float32)
+    j, h, even = (
+        np.zeros((2 * n, padded), np.float32),
+        np.empty((padded, padded), np.float32),
+        np.empty(160, np.float32),
+    )
     b, total, diagonal = np.empty(size, np.float32), np.empty(padded + 8, np.float64), np.empty(size, np.float32)
 
     rotation(g[1:4], r)

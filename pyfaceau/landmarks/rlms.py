@@ -121,7 +121,11 @@ def rlms(
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(columns)
-    j, h, even = np.zeros((2 * n, padded), np.float32), np.empty((padded, padded), np.float32), np.empty(160, np.float32)
+    j, h, even = (
+        np.zeros((2 * n, padded), np.float32),
+        np.empty((padded, padded), np.float32),
+        np.empty(160, np.float32),
+    )
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
     b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
     diagonal = np.empty(columns, np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
-from pyfaceau.landmarks.fit import Fitter, FitSettings, PartFitter, PartState, refine_parts
+from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
 from pyfaceau.landmarks.pdm import rotation_matrix, shape_2d
 from pyfaceau.weights.models import PDM, LandmarkModel
 

@@ -127,9 +127,7 @@ def test_sigma_check_vectors(landmark: int, window: int, corner: float, total: f
     else:
         assert sigma[0, landmark, 0, 0] == pytest.approx(corner, rel=1e-5)
         assert sigma[0, landmark].sum() == pytest.approx(total, rel=1e-5)
-    np.testing.assert_allclose(
-        twin.sigma(experts.patches, 0, landmark, window).sum(), total, rtol=1e-5
-    )
+    np.testing.assert_allclose(twin.sigma(experts.patches, 0, landmark, window).sum(), total, rtol=1e-5)
 
 
 def some_of(patches: CCNFPatches, views: list[int], landmarks: list[int]) -> CCNFPatches:

@@ -56,9 +56,7 @@ class Problem:
     def twin(self, rigid: bool, iterations: int = 5) -> twin.Solution:
         weights = self.weights if len(self.weights) else np.ones(self.pdm.n)
         steps = (float(self.reg), float(self.sigma), iterations)
-        return twin.rlms(
-            self.pdm, self.responses, self.visible, weights, self.scale, steps, rigid, self.g, self.p
-        )
+        return twin.rlms(self.pdm, self.responses, self.visible, weights, self.scale, steps, rigid, self.g, self.p)
 
 
 def mean_shift(response: np.ndarray, sigma: float, dx: float, dy: float) -> np.ndarray:

@@ -48,7 +48,6 @@ def eight_rows(h, first, stride, pivot, count, column, at):
     subtract_products(h, first, stride, pivot, count, column, at)
 
 
-
 @pytest.mark.parametrize(
     ("compiled", "count", "taps"), [(rows_1_of_3, 1, 3), (rows_7_of_11, 7, 11), (rows_4_of_5, 4, 5)]
 )

@@ -327,7 +327,7 @@ def test_a_lost_face_is_forgotten_after_a_hundred_failures() -> None:
     assert detector.asked == [0, *range(11, 112, 2)]
     asked = len(detector.asked)
     tracker.next(200 - 112)
-    assert detector.asked[asked:asked + 3] == [119, 131, 143]
+    assert detector.asked[asked : asked + 3] == [119, 131, 143]
     assert not tracker.of_frame(143)
     hit = next(frame for frame in detector.asked if frame >= 150)
     assert hit == 155

@@ -153,7 +153,14 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
         for group in range(groups):
             correlate(flat, window, side, weights[i, group].reshape(-1), products)
             neuron_sums(
-                products, means, inverse_norms, bias[i, group], weight_sums[i, group], twice_alpha[i, group], cells, unary
+                products,
+                means,
+                inverse_norms,
+                bias[i, group],
+                weight_sums[i, group],
+                twice_alpha[i, group],
+                cells,
+                unary,
             )
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -233,5 +234,5 @@ class CENExperts:
             return
         # Small pieces in a queue: a thread that also has other work takes fewer of them.
         edges = np.linspace(0, len(jobs), 4 * self.threads + 1).astype(int)
-        for piece in [self.pool.submit(part, int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False)]:
+        for piece in [self.pool.submit(part, int(a), int(b)) for a, b in pairwise(edges)]:
             piece.result()
