@@ -137,41 +137,26 @@ def row_products(count: int, taps: int) -> Any:
     @intrinsic
     def products(typingctx, area, start, stride, weights, first, out, to):
         def generate(context, builder, signature, args):
-            index, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
-
-            def data(position):
-                array = context.make_array(signature.args[position])(context, builder, args[position])
-                return builder.gep(array.data, [args[position + 1]])
-
             def constant(value):
-                return ir.Constant(index, value)
+                return ir.Constant(ir.IntType(64), value)
 
-            source, templates, target = data(0), data(3), data(5)
-            stride_value = args[2]
-            zero = ir.Constant(vector, [0.0] * LANES)
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-
+            source, templates, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3, 5))
+            zero = ir.Constant(_VECTOR, [0.0] * LANES)
             accumulators = [cgutils.alloca_once_value(builder, zero) for _ in range(count)]
             with cgutils.for_range(builder, constant(taps)) as loop:
-                row = builder.gep(source, [builder.mul(loop.index, stride_value)])
+                row = builder.gep(source, [builder.mul(loop.index, args[2])])
                 row_templates = builder.gep(templates, [builder.mul(loop.index, constant(taps * LANES))])
                 current = [builder.load(slot) for slot in accumulators]
                 for c in range(taps):
-                    pointer = builder.gep(row_templates, [constant(c * LANES)])
-                    weight = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+                    weight = _load(builder, row_templates, c * LANES)
                     for x in range(count):
                         scalar = builder.load(builder.gep(row, [constant(c + x)]))
-                        lane = builder.insert_element(
-                            ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
-                        )
-                        spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), mask)
-                        product = builder.fmul(spread, weight, flags=("contract",))
-                        current[x] = builder.fadd(current[x], product, flags=("contract",))
+                        product = builder.fmul(_splat(builder, scalar), weight, flags=_FUSE)
+                        current[x] = builder.fadd(current[x], product, flags=_FUSE)
                 for slot, value in zip(accumulators, current, strict=True):
                     builder.store(value, slot)
             for x in range(count):
-                pointer = builder.gep(target, [constant(x * LANES)])
-                builder.store(builder.load(accumulators[x]), builder.bitcast(pointer, vector.as_pointer()), align=4)
+                builder.store(builder.load(accumulators[x]), _vector_at(builder, target, x * LANES), align=4)
             return context.get_dummy_value()
 
         if not all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (area, weights, out)):
@@ -196,43 +181,27 @@ def tile_product(rows: int, vectors: int) -> Any:
     @intrinsic
     def product(typingctx, address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride):
         def generate(context, builder, signature, args):
-            f32, index, vector = ir.FloatType(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-
-            def data(position):
-                array = context.make_array(signature.args[position])(context, builder, args[position])
-                return builder.gep(array.data, [args[position + 1]])
-
-            def vector_at(pointer, lane):
-                moved = builder.gep(pointer, [ir.Constant(index, lane)])
-                return builder.bitcast(moved, vector.as_pointer())
-
-            weights = builder.inttoptr(args[0], f32.as_pointer())
+            index = ir.IntType(64)
+            weights = builder.inttoptr(args[0], ir.FloatType().as_pointer())
             weight_rows = [builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)]
-            source, target = data(4), data(7)
+            source, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (4, 7))
             target_rows = [builder.gep(target, [builder.mul(args[9], ir.Constant(index, r))]) for r in range(rows)]
             sums = [
-                [
-                    cgutils.alloca_once_value(builder, builder.load(vector_at(row, LANES * v), align=4))
-                    for v in range(vectors)
-                ]
+                [cgutils.alloca_once_value(builder, _load(builder, row, LANES * v)) for v in range(vectors)]
                 for row in target_rows
             ]
             with cgutils.for_range(builder, args[3]) as loop:
                 line = builder.gep(source, [builder.mul(loop.index, args[6])])
                 step = builder.mul(loop.index, args[2])
-                loaded = [builder.load(vector_at(line, LANES * v), align=4) for v in range(vectors)]
+                loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
                 for r in range(rows):
-                    scalar = builder.load(builder.gep(weight_rows[r], [step]))
-                    lane = builder.insert_element(undefined, scalar, first)
-                    spread = builder.shuffle_vector(lane, undefined, mask)
+                    spread = _splat(builder, builder.load(builder.gep(weight_rows[r], [step])))
                     for v in range(vectors):
-                        term = builder.fmul(spread, loaded[v], flags=("contract",))
-                        builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=("contract",)), sums[r][v])
+                        term = builder.fmul(spread, loaded[v], flags=_FUSE)
+                        builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=_FUSE), sums[r][v])
             for r in range(rows):
                 for v in range(vectors):
-                    builder.store(builder.load(sums[r][v]), vector_at(target_rows[r], LANES * v), align=4)
+                    builder.store(builder.load(sums[r][v]), _vector_at(builder, target_rows[r], LANES * v), align=4)
             return context.get_dummy_value()
 
         arrays = all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (x, out))

@@ -146,8 +146,7 @@ class PartFitter:
         self.pdm = part.model.pdm
         self._smallest_face = _PART_SCALE * part.model.patches[0].scale
         main, own = part.pairs[:, 0].astype(np.intp), part.pairs[:, 1].astype(np.intp)
-        main_points = part.pairs[:, 0].max() + 1 if len(part.pairs) else 0
-        self._main, self._own, self._n, self._main_points = main, own, n, main_points
+        self._main, self._own, self._n = main, own, n
         self.settings = PART_SETTINGS.get(part.name, FitSettings())
         self.state = PartState(
             np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
