@@ -190,13 +190,13 @@ def normal_matrix(jw, j, columns, even, h):
         How many of them count.
     even : np.ndarray [shape=(>= 160,), dtype=float32]
         Work space.
-    h : np.ndarray [shape=(padded, padded), dtype=float32], out
-        Cells above the triangle and in the padding hold anything.
+    h : np.ndarray [shape=(padded, stride), dtype=float32], out
+        Cells above the triangle and in the padding hold anything; see `system_stride`.
     """
-    padded = h.shape[1]
+    padded, stride = j.shape[1], h.shape[1]
     h[:] = np.float32(0)
     for row in range(0, padded, 4):
-        _add_products(jw, j, 0, 1, j.shape[0], row, 4, 0, (row // 8 + 1) * 8, h.reshape(-1), row * padded, padded)
+        _add_products(jw, j, 0, 1, j.shape[0], row, 4, 0, (row // 8 + 1) * 8, h.reshape(-1), row * stride, stride)
     if columns == 40:
         _sum_in_two_chains(jw, j, _TWO_CHAINS_40, even, h)
     elif columns == 38:
@@ -209,6 +209,12 @@ def normal_matrix(jw, j, columns, even, h):
 def padded_columns(columns):
     """``columns`` rounded up to whole vectors."""
     return -(-columns // LANES) * LANES
+
+
+@kernel
+def system_stride(columns):
+    """Row length of a normal matrix: whole vectors, with room for the right-hand side."""
+    return (columns // LANES + 1) * LANES
 
 
 @kernel
@@ -306,10 +312,10 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     padded = padded_columns(size)
     j, h, even = (
         np.zeros((2 * n, padded), np.float32),
-        np.empty((padded, padded), np.float32),
+        np.empty((padded, system_stride(size)), np.float32),
         np.empty(160, np.float32),
     )
-    b, total, diagonal = np.empty(size, np.float32), np.empty(padded + 8, np.float64), np.empty(size, np.float32)
+    b, total = np.empty(size, np.float32), np.empty(padded + 8, np.float64)
 
     rotation(g[1:4], r)
     error, misses = np.inf, 0
@@ -341,7 +347,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         for k in range(m):
             h[6 + k, 6 + k] += prior[k]
             b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
-        cholesky_solve(h, b, total, diagonal)
+        cholesky_solve(h, b, total)
         for k in range(size):
             b[k] *= step
         update_rigid(g, r, b)
