@@ -218,8 +218,8 @@ def tile_product(rows: int, vectors: int) -> Any:
 def factor_row(vectors: int) -> Any:
     """An intrinsic for ``8 vectors`` elements of one row of a Cholesky factor, in the reference's order of roundings.
 
-    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride`` apart) is
-    float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``, k = 0 ..
+    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride``
+    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``, k = 0 ..
     row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces it, and
     its square is taken off ``pivots[i]``. Nothing is checked.
     """
@@ -263,7 +263,7 @@ def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
 
     def generate(context, builder, signature, args):
         wide = ir.VectorType(ir.DoubleType(), LANES)
-        values, target = _data(context, builder, signature, args, 0, args[1]), _data(context, builder, signature, args, 3, args[4])
+        values, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3))
         weight = _splat(builder, args[2])
         with cgutils.for_range(builder, args[5]) as loop:
             step = [builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))]
@@ -279,7 +279,7 @@ def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
 
 @intrinsic
 def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
-    """Sample ``count`` >= 8 places of a grey picture, which must all lie inside: ``out[to + i]`` float32, i < ``count``.
+    """Sample ``count`` >= 8 places inside a grey picture: ``out[to + i]`` float32, i < ``count``.
 
     Place i is ``(x + along_x[i], y + along_y[i]) >> 5`` in 1/32 pixel (int32); ``image`` is the flat uint8 picture with
     rows of ``pitch`` bytes. Bilinear, in integers: exactly the float32 sum of the four weighted pixels.
@@ -287,7 +287,8 @@ def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
 
     def generate(context, builder, signature, args):
         word, index = ir.IntType(16), ir.IntType(64)
-        pixels, out_at = _data(context, builder, signature, args, 0), _data(context, builder, signature, args, 7, args[8])
+        pixels = _data(context, builder, signature, args, 0)
+        out_at = _data(context, builder, signature, args, 7, args[8])
         below_pixels = builder.gep(pixels, [args[1]])
         steps = [_data(context, builder, signature, args, i) for i in (4, 5)]
         starts = [_splat(builder, args[i]) for i in (2, 3)]
