@@ -219,9 +219,9 @@ def factor_row(vectors: int) -> Any:
     """An intrinsic for ``8 vectors`` elements of one row of a Cholesky factor, in the reference's order of roundings.
 
     The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride``
-    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``, k = 0 ..
-    row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces it, and
-    its square is taken off ``pivots[i]``. Nothing is checked.
+    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``,
+    k = 0 .. row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces
+    it, and its square is taken off ``pivots[i]``. Nothing is checked.
     """
 
     @intrinsic
@@ -317,7 +317,7 @@ def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
             def between(a: Any, b: Any, share: Any) -> Any:
                 return builder.add(builder.shl(a, constant(5)), builder.mul(share, builder.sub(b, a)))
 
-            total = between(between(*corners[:2], fx), between(*corners[2:], fx), fy)
+            total = between(between(corners[0], corners[1], fx), between(corners[2], corners[3], fx), fy)
             grey = builder.fmul(builder.sitofp(total, _VECTOR), ir.Constant(_VECTOR, [1 / 1024] * LANES))
             builder.store(grey, _vector_at(builder, builder.gep(out_at, [first])), align=4)
 

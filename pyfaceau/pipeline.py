@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ class Tracking:
             frame = item if isinstance(item, Frame) else Frame(index, (index - 1) / _PICTURES_PER_SECOND, item)
             _check_picture(frame)
             decoded = perf_counter_ns()
-            gray: NDArray[np.uint8] = cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2GRAY)
+            gray = cast("NDArray[np.uint8]", cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2GRAY))
             self.clock.add("decode", frame.index, decoded - start)
             self.clock.add("gray", frame.index, perf_counter_ns() - decoded)
             yield frame, gray

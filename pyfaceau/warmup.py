@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pyfaceau._jit import kernel_cache_dir
 from pyfaceau.clock import StageClock
 from pyfaceau.landmarks.certainty import Certainty
-from pyfaceau.landmarks.pdm import fit_to_points, shape_2d, shape_3d
+from pyfaceau.landmarks.pdm import shape_2d, shape_3d
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.landmarks.tracker import Tracker
 from pyfaceau.output.columns import Layout
 from pyfaceau.output.decimal import RowFormatter

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from pyfaceau.landmarks.areas import cut_areas
-from pyfaceau.landmarks.experts import prepare_experts
+from pyfaceau.landmarks.experts import Experts, prepare_experts
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts
-from pyfaceau.landmarks.pdm import fit_points_kernel, shape_2d
+from pyfaceau.landmarks.pdm import shape_2d
+from pyfaceau.landmarks.points import fit_points_kernel
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
 from pyfaceau.landmarks.scales import SMALLEST_SCALE, expert_arrays, fit_scales, step_arrays
 from pyfaceau.weights.models import LandmarkModel, Part
@@ -73,7 +74,7 @@ class Fitter:
     def __init__(self, model: LandmarkModel) -> None:
         self.pdm = model.pdm
         self.patches = model.patches
-        self.experts: Sequence[Any] = prepare_experts(model)
+        self.experts: Sequence[Experts] = prepare_experts(model)
         self.prior = np.float32(1) / model.pdm.eigenvalues
         n = model.pdm.n
         self.base = np.zeros(2 * n, np.float32)
@@ -84,8 +85,9 @@ class Fitter:
         self._work: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._pdm = (model.pdm.mean, model.pdm.modes, model.pdm.modes_t, model.pdm.eigenvalues)
         self._frame = (self.base, self.forward, self.backward, np.zeros(n, np.float32))
-        ccnf = all(isinstance(experts, CCNFExperts) for experts in self.experts)
-        self._fused = expert_arrays(self.experts) if ccnf else None
+        ccnf = [experts for experts in self.experts if isinstance(experts, CCNFExperts)]
+        self._ccnf = ccnf if len(ccnf) == len(self.experts) else []
+        self._fused = expert_arrays(ccnf) if self._ccnf else None
         self._plans: dict[FitSettings, tuple[Any, ...]] = {}
 
     def steps(self, settings: FitSettings) -> list[Step]:
@@ -108,9 +110,10 @@ class Fitter:
             return self._fit_by_scale(gray, g, p, settings)
         plan = self._plans.get(settings)
         if plan is None:
-            if not self.steps(settings):
+            steps = self.steps(settings)
+            if not steps:
                 return True
-            plan = self._plans[settings] = step_arrays(self, settings)
+            plan = self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers)
         self.view, fitted, likelihood = fit_scales(
             gray, self._pdm, self._fused, plan, self._frame, settings.iterations, g, p, self.likelihoods,
             self.likelihood,

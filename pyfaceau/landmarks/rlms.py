@@ -13,17 +13,8 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve
 from pyfaceau._simd import paired_moments
-from pyfaceau.landmarks.pdm import (
-    gradient,
-    jacobian,
-    normal_matrix,
-    padded_columns,
-    project,
-    rotation,
-    shape_3d_kernel,
-    system_stride,
-    update_rigid,
-)
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 
 
 @cache

@@ -5,7 +5,7 @@ OpenFace 2.2 specification, part 2, section 8. Other patch experts go through th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pyfaceau.landmarks.experts.ccnf import CCNFExperts, ccnf_responses
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
 
 if TYPE_CHECKING:
-    from pyfaceau.landmarks.fit import FitSettings, Fitter
+    from pyfaceau.landmarks.fit import Step
 
 SMALLEST_SCALE = 0.25  # px per mm below which a fit is given up
 _MOST = 4  # scales of any model: tuples of one length, so that the kernel is compiled once
@@ -93,17 +93,18 @@ def expert_arrays(experts: Sequence[CCNFExperts]) -> tuple[Any, ...]:
     )
 
 
-def step_arrays(fitter: Fitter, settings: FitSettings) -> tuple[Any, ...]:
-    """``plan`` of `fit_scales`."""
-    steps = fitter.steps(settings)
+def step_arrays(
+    experts: Sequence[CCNFExperts], steps: Sequence[Step], buffers: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> tuple[Any, ...]:
+    """``plan`` of `fit_scales`; ``buffers`` gives the areas and responses of a window."""
     padded = [*steps, *[steps[-1]] * (_MOST - len(steps))]
     return (
         np.array([step.scale for step in steps]),
         np.array([step.last for step in steps]),
         np.array([(step.reg, step.sigma, step.factor) for step in steps], np.float32),
-        tuple(fitter.experts[step.scale].covariance(step.window) for step in padded),
+        tuple(experts[step.scale].covariance(step.window) for step in padded),
         _NO_FIELD,
         tuple(kernel_table(step.window, float(step.sigma)) for step in padded),
-        tuple(fitter.buffers(step.window)[0] for step in padded),
-        tuple(fitter.buffers(step.window)[1] for step in padded),
+        tuple(buffers(step.window)[0] for step in padded),
+        tuple(buffers(step.window)[1] for step in padded),
     )

@@ -12,7 +12,8 @@ from pyfaceau.config import Config
 from pyfaceau.landmarks import fit as module
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import PART_SETTINGS, FitSettings, Fitter, PartFitter, refine_parts
-from pyfaceau.landmarks.pdm import fit_to_points, shape_2d
+from pyfaceau.landmarks.pdm import shape_2d
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.landmarks.rlms import solve_scale
 from pyfaceau.landmarks.tracker import Tracker
 from pyfaceau.tests import landmark_twin as twin
