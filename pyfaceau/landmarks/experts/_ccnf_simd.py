@@ -8,7 +8,7 @@ nothing here may be reassociated or contracted but for the fused operations writ
 
 from __future__ import annotations
 
-from functools import cache
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -21,6 +21,9 @@ from pyfaceau.landmarks.areas import SUPPORT
 
 #: Neurons that one call of `neuron_products` evaluates, and how many of them in two chains.
 GROUP, IN_TWO_CHAINS = 7, 4
+#: Vectors of positions that are normalised together.
+TILE = 4
+_PIXELS = SUPPORT * SUPPORT
 
 _FLOATS, _DOUBLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
 _LONGS = ir.VectorType(ir.IntType(64), LANES)
@@ -48,135 +51,123 @@ def copy_vector(typingctx, source, first, target, to):
     return types.void(source, types.intp, target, types.intp), generate
 
 
-@cache
-def contrast(count: int) -> Any:
-    """An intrinsic for mean and 1 / L2 norm (of the centred values) of the blocks at ``8 count`` positions.
+@intrinsic
+def centre_blocks(typingctx, columns, stride, window, first, centred, inverses):
+    """Take the mean out of the blocks at 32 positions, and find 1 / the L2 norm of what is left.
 
-    ``(columns, stride, window, first, means, inverses)``: plain float32 sums, that of the values line by line,
-    that of the squares column by column; a norm of 0 counts as 1.
+    ``centred[8 (121 v + k) + lane]``: pixel k (column by column) of the block at position ``first + 8 v + lane``;
+    ``inverses[8 v + lane]``. Plain float32 sums, that of the values line by line, that of the squares column by
+    column; a norm of 0 counts as 1.
     """
 
-    @intrinsic
-    def statistics(typingctx, columns, stride, window, first, means, inverses):
-        def generate(context, builder, signature, args):
-            start = _data(context, builder, signature, args, 0, args[3])
-            targets = [_data(context, builder, signature, args, i, args[3]) for i in (4, 5)]
-            zero = _constant(_FLOATS, 0.0)
+    def generate(context, builder, signature, args):
+        start = _data(context, builder, signature, args, 0, args[3])
+        blocks, inverse_at = (_data(context, builder, signature, args, i) for i in (4, 5))
+        zero, one = _constant(_FLOATS, 0.0), _constant(_FLOATS, 1.0)
 
-            def summed(outer: Any, inner: Any, term: Any) -> list[Any]:
-                sums = [cgutils.alloca_once_value(builder, zero) for _ in range(count)]
-                with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
-                    line = builder.gep(start, [builder.mul(loop.index, outer)])
-                    current = [builder.load(slot) for slot in sums]
-                    for _ in range(SUPPORT):
-                        for v in range(count):
-                            current[v] = builder.fadd(current[v], term(v, _load(builder, line, LANES * v)))
-                        line = builder.gep(line, [inner])
-                    for slot, value in zip(sums, current, strict=True):
-                        builder.store(value, slot)
-                return [builder.load(slot) for slot in sums]
+        def summed(outer: Any, inner: Any, term: Any) -> list[Any]:
+            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(TILE)]
+            with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
+                line = builder.gep(start, [builder.mul(loop.index, outer)])
+                target = builder.gep(blocks, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * LANES))])
+                current = [builder.load(slot) for slot in sums]
+                for k in range(SUPPORT):
+                    for v in range(TILE):
+                        at = LANES * (_PIXELS * v + k)
+                        current[v] = builder.fadd(current[v], term(v, _load(builder, line, LANES * v), target, at))
+                    line = builder.gep(line, [inner])
+                for slot, value in zip(sums, current, strict=True):
+                    builder.store(value, slot)
+            return [builder.load(slot) for slot in sums]
 
-            def square(v: int, value: Any) -> Any:
-                centred = builder.fsub(value, mean[v])
-                return builder.fmul(centred, centred)
+        def square(v: int, value: Any, target: Any, at: int) -> Any:
+            rest = builder.fsub(value, means[v])
+            builder.store(rest, _vector_at(builder, target, at), align=4)
+            return builder.fmul(rest, rest)
 
-            sums = summed(args[2], args[1], lambda v, value: value)
-            mean = [builder.fdiv(s, _constant(_FLOATS, float(SUPPORT * SUPPORT))) for s in sums]
-            kind = ir.FunctionType(_FLOATS, [_FLOATS])
-            square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
-            one = _constant(_FLOATS, 1.0)
-            for v, s in enumerate(summed(args[1], args[2], square)):
-                norm = builder.call(square_root, [s])
-                norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
-                builder.store(mean[v], _vector_at(builder, targets[0], LANES * v), align=4)
-                builder.store(builder.fdiv(one, norm), _vector_at(builder, targets[1], LANES * v), align=4)
-            return context.get_dummy_value()
+        sums = summed(args[2], args[1], lambda v, value, target, at: value)
+        means = [builder.fdiv(s, _constant(_FLOATS, float(_PIXELS))) for s in sums]
+        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+        for v, s in enumerate(summed(args[1], args[2], square)):
+            norm = builder.call(square_root, [s])
+            norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
+            builder.store(builder.fdiv(one, norm), _vector_at(builder, inverse_at, LANES * v), align=4)
+        return context.get_dummy_value()
 
-        arrays = (columns, types.intp, types.intp, types.intp, means, inverses)
-        return types.void(*arrays), generate
-
-    return statistics
+    size = types.intp
+    return types.void(columns, size, size, size, centred, inverses), generate
 
 
 @intrinsic
-def neuron_products(typingctx, columns, stride, window, first, means, inverses, weights, at, z, z_stride):
-    """Bias and weighted sum of the normalised blocks at eight positions, for seven neurons.
+def neuron_products(typingctx, centred, inverses, v, weights, at, z):
+    """Bias and weighted sum of eight normalised blocks (the ``v``-th eight of a tile), for seven neurons.
 
     ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column. Stores neuron q's sums
-    at ``z[q z_stride + first]``. Neurons 0-3 are summed in two fused chains, even and odd k (the last two k both
+    at ``z[32 q + 8 v]``. Neurons 0-3 are summed in two fused chains, even and odd k (the last two k both
     belong to the even one), the others in one.
     """
 
     def generate(context, builder, signature, args):
-        start, mean_at, inverse_at = (_data(context, builder, signature, args, i, args[3]) for i in (0, 4, 5))
-        mean, inverse = _load(builder, mean_at), _load(builder, inverse_at)
-        table = _data(context, builder, signature, args, 6, args[7])
-        sums = [cgutils.alloca_once_value(builder, _splat(builder, builder.load(
-            builder.gep(table, [ir.Constant(_SIZE, q)])))) for q in range(GROUP)]  # fmt: skip
+        first = builder.mul(args[2], ir.Constant(_SIZE, LANES))
+        block = _data(context, builder, signature, args, 0, builder.mul(first, ir.Constant(_SIZE, _PIXELS)))
+        inverse = _load(builder, _data(context, builder, signature, args, 1, first))
+        table = _data(context, builder, signature, args, 3, args[4])
+
+        def factor(row: Any, q: int) -> Any:
+            return _splat(builder, builder.load(builder.gep(row, [ir.Constant(_SIZE, q)])))
+
+        sums = [cgutils.alloca_once_value(builder, factor(table, q)) for q in range(GROUP)]
         sums += [cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0)) for _ in range(IN_TWO_CHAINS)]
 
-        def add_pixels(column: Any, weight: Any, count: int, paired: int) -> None:
-            """``count`` columns of pixels from ``column`` on; those beyond ``paired`` belong to the even chain."""
-            current = [builder.load(slot) for slot in sums]
-            for j in range(count * SUPPORT):
-                if j % SUPPORT == 0:
-                    pixel = column
-                    column = builder.gep(column, [args[1]])
-                x = builder.fmul(builder.fsub(_load(builder, pixel), mean), inverse)
-                pixel = builder.gep(pixel, [args[2]])
+        def add_pixels(k: Any, odd: tuple[bool, ...]) -> None:
+            """The pixels from ``k`` on; ``odd`` ones belong to the odd chain."""
+            first = builder.mul(k, ir.Constant(_SIZE, LANES))
+            pixels, rows = builder.gep(block, [first]), builder.gep(table, [first])
+            for j, other in enumerate(odd):
+                x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
+                row = builder.gep(rows, [ir.Constant(_SIZE, LANES * (j + 1))])
                 for q in range(GROUP):
-                    chain = GROUP + q if q < IN_TWO_CHAINS and j < paired and j % 2 == 0 else q
-                    factor = builder.load(builder.gep(weight, [ir.Constant(_SIZE, LANES * (j + 1) + q)]))
-                    current[chain] = _fma(builder, x, _splat(builder, factor), current[chain])
-            for slot, value in zip(sums, current, strict=True):
-                builder.store(value, slot)
+                    slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
+                    builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
 
-        with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT // 2)) as loop:
-            column = builder.gep(start, [builder.mul(builder.mul(loop.index, args[1]), ir.Constant(_SIZE, 2))])
-            weight = builder.gep(table, [builder.mul(loop.index, ir.Constant(_SIZE, 2 * SUPPORT * LANES))])
-            add_pixels(column, weight, 2, 2 * SUPPORT)
-        column = builder.gep(start, [builder.mul(args[1], ir.Constant(_SIZE, SUPPORT - 1))])
-        weight = builder.gep(table, [ir.Constant(_SIZE, (SUPPORT - 1) * SUPPORT * LANES)])
-        add_pixels(column, weight, 1, SUPPORT - 1)
-        target = _data(context, builder, signature, args, 8, args[3])
+        with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS // 2 - 1)) as loop:
+            add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
+        add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
+        target = _data(context, builder, signature, args, 5, first)
         for q in range(GROUP):
             value = builder.load(sums[q])
             if q < IN_TWO_CHAINS:
                 value = builder.fadd(value, builder.load(sums[GROUP + q]))
-            builder.store(value, _vector_at(builder, target), align=4)
-            target = builder.gep(target, [args[9]])
+            builder.store(value, _vector_at(builder, target, TILE * LANES * q), align=4)
         return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(columns, size, size, size, means, inverses, weights, size, z, size), generate
+    return types.void(centred, inverses, types.intp, weights, types.intp, z), generate
 
 
 @intrinsic
-def last_products(typingctx, columns, stride, window, position, means, inverses, weights, at, z, z_stride):
-    """As `neuron_products`, for the one block at ``position``: one chain for every neuron."""
+def last_products(typingctx, centred, inverses, position, weights, at, z):
+    """As `neuron_products`, for the one block at ``position`` of a tile: one chain for every neuron."""
 
     def generate(context, builder, signature, args):
-        start, mean_at, inverse_at = (_data(context, builder, signature, args, i, args[3]) for i in (0, 4, 5))
-        mean, inverse = builder.load(mean_at), builder.load(inverse_at)
-        table = _data(context, builder, signature, args, 6, args[7])
+        lane = builder.and_(args[2], ir.Constant(_SIZE, LANES - 1))
+        block = builder.add(builder.mul(builder.sub(args[2], lane), ir.Constant(_SIZE, _PIXELS)), lane)
+        block = _data(context, builder, signature, args, 0, block)
+        inverse = builder.load(_data(context, builder, signature, args, 1, args[2]))
+        table = _data(context, builder, signature, args, 3, args[4])
         sums = cgutils.alloca_once_value(builder, _load(builder, table))
-        with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
-            pixel = builder.gep(start, [builder.mul(loop.index, args[1])])
-            weight = builder.gep(table, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * LANES))])
-            current = builder.load(sums)
-            for r in range(SUPPORT):
-                x = builder.fmul(builder.fsub(builder.load(pixel), mean), inverse)
-                pixel = builder.gep(pixel, [args[2]])
-                current = _fma(builder, _splat(builder, x), _load(builder, weight, LANES * (r + 1)), current)
-            builder.store(current, sums)
-        target, values = _data(context, builder, signature, args, 8, args[3]), builder.load(sums)
+        with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS)) as loop:
+            first = builder.mul(loop.index, ir.Constant(_SIZE, LANES))
+            x = builder.fmul(builder.load(builder.gep(block, [first])), inverse)
+            row = _load(builder, builder.gep(table, [first]), LANES)
+            builder.store(_fma(builder, _splat(builder, x), row, builder.load(sums)), sums)
+        target, values = _data(context, builder, signature, args, 5, args[2]), builder.load(sums)
         for q in range(GROUP):
-            builder.store(builder.extract_element(values, ir.Constant(ir.IntType(32), q)), target)
-            target = builder.gep(target, [args[9]])
+            slot = builder.gep(target, [ir.Constant(_SIZE, TILE * LANES * q)])
+            builder.store(builder.extract_element(values, ir.Constant(ir.IntType(32), q)), slot)
         return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(columns, size, size, size, means, inverses, weights, size, z, size), generate
+    return types.void(centred, inverses, types.intp, weights, types.intp, z), generate
 
 
 def _exponential(builder: Any, x: Any) -> Any:
@@ -189,37 +180,38 @@ def _exponential(builder: Any, x: Any) -> Any:
     n = builder.fsub(shifted, magic)
     r = _fma(builder, n, _constant(_DOUBLES, -0.6931471805599453), x)
     r = _fma(builder, n, _constant(_DOUBLES, -2.3190468138462996e-17), r)
-    factorial, coefficients = 1.0, [1.0]
-    for k in range(1, 12):
-        factorial *= k
-        coefficients.append(1.0 / factorial)
-    y = _constant(_DOUBLES, coefficients.pop())
-    while coefficients:
-        y = _fma(builder, y, r, _constant(_DOUBLES, coefficients.pop()))
+    terms, power = [_constant(_DOUBLES, 1.0 / math.factorial(k)) for k in range(12)], r
+    while len(terms) > 1:  # neighbours first (Estrin): short chains
+        pairs = zip(terms[::2], terms[1::2], strict=True) if len(terms) % 2 == 0 else zip(terms[:-1:2], terms[1::2])
+        rest = terms[len(terms) // 2 * 2 :]
+        terms = [_fma(builder, high, power, low) for low, high in pairs] + rest
+        power = builder.fmul(power, power)
+    y = terms[0]
     exponent = builder.shl(builder.bitcast(shifted, _LONGS), ir.Constant(_LONGS, [52] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(y, _LONGS), exponent), _DOUBLES)
 
 
 @intrinsic
-def add_neurons(typingctx, z, z_stride, count, twice_alpha, at, sums):
-    """Add ``twice_alpha[at + q] / (1 + exp(-z[q z_stride + p]))``, q = 0 .. 6 in this order, to ``sums[p]``, p < ``count``.
+def add_neurons(typingctx, z, count, twice_alpha, at, sums, to):
+    """Add ``twice_alpha[at + q] / (1 + exp(-z[32 q + p]))``, q = 0 .. 6 in this order, to ``sums[to + p]``, p < ``count``.
 
     Terms in float64 (``twice_alpha`` is), each sum rounded to the float32 of ``sums``; by eight positions.
     """
 
     def generate(context, builder, signature, args):
-        start, target = (_data(context, builder, signature, args, i) for i in (0, 5))
-        factors = _data(context, builder, signature, args, 3, args[4])
+        start, target = _data(context, builder, signature, args, 0), _data(context, builder, signature, args, 4, args[5])
+        factors = _data(context, builder, signature, args, 2, args[3])
         undefined = ir.Constant(_DOUBLES, ir.Undefined)
         first, lanes = ir.Constant(ir.IntType(32), 0), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         one, minus = _constant(_DOUBLES, 1.0), _constant(_DOUBLES, -0.0)
         with cgutils.for_range_slice(
-            builder, ir.Constant(_SIZE, 0), args[2], ir.Constant(_SIZE, LANES), intp=_SIZE
+            builder, ir.Constant(_SIZE, 0), args[1], ir.Constant(_SIZE, LANES), intp=_SIZE
         ) as (p, _):
             slot = _vector_at(builder, builder.gep(target, [p]))
             total = cgutils.alloca_once_value(builder, builder.load(slot, align=4))
             with cgutils.for_range(builder, ir.Constant(_SIZE, GROUP)) as loop:
-                values = _load(builder, builder.gep(start, [builder.add(p, builder.mul(loop.index, args[1]))]))
+                row = builder.mul(loop.index, ir.Constant(_SIZE, TILE * LANES))
+                values = _load(builder, builder.gep(start, [builder.add(p, row)]))
                 power = _exponential(builder, builder.fsub(minus, builder.fpext(values, _DOUBLES)))
                 factor = builder.insert_element(undefined, builder.load(builder.gep(factors, [loop.index])), first)
                 factor = builder.shuffle_vector(factor, undefined, lanes)
@@ -229,4 +221,4 @@ def add_neurons(typingctx, z, z_stride, count, twice_alpha, at, sums):
             builder.store(builder.load(total), slot, align=4)
         return context.get_dummy_value()
 
-    return types.void(z, types.intp, types.intp, twice_alpha, types.intp, sums), generate
+    return types.void(z, types.intp, twice_alpha, types.intp, sums, types.intp), generate

@@ -16,8 +16,9 @@ from pyfaceau._simd import LANES, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import (
     GROUP,
+    TILE,
     add_neurons,
-    contrast,
+    centre_blocks,
     copy_vector,
     last_products,
     neuron_products,
@@ -31,8 +32,7 @@ _LAPACK_FROM = 100  # rows: smaller matrices OpenCV inverts itself
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
 _tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
-_contrast_4 = contrast(4)
-_STEP = 4 * LANES  # positions whose blocks are normalised at once
+_STEP = TILE * LANES
 
 
 @kernel
@@ -65,29 +65,35 @@ def _shift_columns(area, window, columns, stride):
     for c in range(SUPPORT):
         to = c * stride
         for y in range(side - 1):  # whole vectors: what they write beyond a line the next line overwrites
-            for x in range(0, window, LANES):
+            x = 0
+            while x < window:
                 copy_vector(flat, y * side + c + x, columns, to + x)
+                x += LANES
             to += window
         for x in range(window):
             columns[to + x] = area[side - 1, c + x]
 
 
 @kernel
-def _unary(area, window, weights, twice_alpha, columns, means, inverse_norms, z, unary):
+def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, z, unary):
     """Sum of the neurons at every position of one area, row by row."""
-    cells = window * window
-    stride = area.shape[0] * window
+    cells, stride = window * window, area.shape[0] * window
+    flat = weights.reshape(-1)
     _shift_columns(area, window, columns, stride)
-    for first in range(0, cells, _STEP):
-        _contrast_4(columns, stride, window, first, means, inverse_norms)
     unary[:] = np.float32(0)
-    flat, padded = weights.reshape(-1), unary.shape[0]
-    for group in range(weights.shape[0]):
-        at = group * weights.shape[1] * LANES
-        for first in range(0, cells - 1, LANES):
-            neuron_products(columns, stride, window, first, means, inverse_norms, flat, at, z, padded)
-        last_products(columns, stride, window, cells - 1, means, inverse_norms, flat, at, z, padded)
-        add_neurons(z, padded, cells, twice_alpha.reshape(-1), group * GROUP, unary)
+    for tile in range(unary.shape[0] // _STEP):
+        first = tile * _STEP
+        count = min(_STEP, cells - first)
+        last = cells - 1 - first
+        centre_blocks(columns, stride, window, first, centred, inverse_norms)
+        for group in range(weights.shape[0]):
+            at = group * weights.shape[1] * LANES
+            for v in range(TILE):
+                if LANES * v < last:
+                    neuron_products(centred, inverse_norms, v, flat, at, z)
+            if last < _STEP:
+                last_products(centred, inverse_norms, last, flat, at, z)
+            add_neurons(z, count, twice_alpha.reshape(-1), group * GROUP, unary, first)
 
 
 @kernel
@@ -123,13 +129,13 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     width = sigma.shape[2] if sigma.shape[0] > 0 else cells
     padded = (cells + _STEP - 1) // _STEP * _STEP
     columns = np.zeros(SUPPORT * side * window + _STEP, np.float32)
-    means, inverse_norms = np.empty(padded, np.float32), np.empty(padded, np.float32)
-    z, unary = np.zeros(GROUP * padded, np.float32), np.empty(padded, np.float32)
+    centred, inverse_norms = np.empty(SUPPORT * SUPPORT * _STEP, np.float32), np.empty(_STEP, np.float32)
+    z, unary = np.zeros(GROUP * _STEP, np.float32), np.empty(padded, np.float32)
     smooth = np.empty(width, np.float32)
     for i in range(n):
         if not visible[i]:
             continue
-        _unary(areas[i], window, weights[i], twice_alpha[i], columns, means, inverse_norms, z, unary)
+        _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary)
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
             _multiply(sigma[i].reshape(-1), width, unary, cells, smooth)
