@@ -8,7 +8,6 @@ nothing here may be reassociated or contracted but for the fused operations writ
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from llvmlite import ir
@@ -23,6 +22,8 @@ from pyfaceau.landmarks.areas import SUPPORT
 GROUP, IN_TWO_CHAINS = 7, 4
 #: Vectors of positions that are normalised together.
 TILE = 4
+#: Largest side of a response map.
+MAX_WINDOW = 32
 _PIXELS = SUPPORT * SUPPORT
 
 _FLOATS, _DOUBLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
@@ -40,15 +41,37 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
-def copy_vector(typingctx, source, first, target, to):
-    """Copy eight float32 from ``source[first]`` on to ``target[to]`` on."""
+def shift_lines(typingctx, area, first, side, window, count, columns, to):
+    """``columns[to + y window + x] = area[first + y side + x]`` for y < ``count`` and x < ``window``, by whole vectors.
+
+    What they write beyond a line the next line overwrites; up to seven floats after the last line are spoilt.
+    """
 
     def generate(context, builder, signature, args):
-        values = _load(builder, _data(context, builder, signature, args, 0, args[1]))
-        builder.store(values, _vector_at(builder, _data(context, builder, signature, args, 2, args[3])), align=4)
+        source = _data(context, builder, signature, args, 0, args[1])
+        target = _data(context, builder, signature, args, 5, args[6])
+
+        def copy_lines(vectors: int) -> None:
+            with cgutils.for_range(builder, args[4]) as loop:
+                line = builder.gep(source, [builder.mul(loop.index, args[2])])
+                slot = builder.gep(target, [builder.mul(loop.index, args[3])])
+                for v in range(vectors):
+                    builder.store(_load(builder, line, LANES * v), _vector_at(builder, slot, LANES * v), align=4)
+
+        def choose(vectors: int) -> None:
+            fits = builder.icmp_signed("<=", args[3], ir.Constant(_SIZE, LANES * vectors))
+            with builder.if_else(fits) as (then, otherwise):
+                with then:
+                    copy_lines(vectors)
+                with otherwise:
+                    if vectors < MAX_WINDOW // LANES:
+                        choose(vectors + 1)
+
+        choose(1)
         return context.get_dummy_value()
 
-    return types.void(source, types.intp, target, types.intp), generate
+    size = types.intp
+    return types.void(area, size, size, size, size, columns, size), generate
 
 
 @intrinsic
@@ -170,25 +193,30 @@ def last_products(typingctx, centred, inverses, position, weights, at, z):
     return types.void(centred, inverses, types.intp, weights, types.intp, z), generate
 
 
-def _exponential(builder: Any, x: Any) -> Any:
-    """exp per lane in float64, to 1e-14: range reduction by log 2 in two parts and the Taylor polynomial."""
+#: exp(-r) for abs(r) <= log(2) / 2, to 4e-16: interpolated at Chebyshev's nodes.
+_POLYNOMIAL = (
+    1.0, -1.0000000000000067, 0.5000000000000006, -0.16666666666554314, 0.041666666666573066, -0.008333333385699212,
+    0.001388888893251478, -0.00019841170230570286, 2.480150431378554e-05, -2.764019739169484e-06, 2.7626371065696354e-07,
+)  # fmt: skip
+
+
+def _negative_exponential(builder: Any, z: Any) -> Any:
+    """exp(-z) per lane in float64, to 1e-14, for float32 z; beyond 700 it stops growing and shrinking."""
     for predicate, bound in ((">", 700.0), ("<", -700.0)):
-        limit = _constant(_DOUBLES, bound)
-        x = builder.select(builder.fcmp_ordered(predicate, x, limit), limit, x)
+        limit = _constant(_FLOATS, bound)
+        z = builder.select(builder.fcmp_ordered(predicate, z, limit), limit, z)
+    z = builder.fpext(z, _DOUBLES)
     magic = _constant(_DOUBLES, 6755399441055744.0)  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
-    shifted = _fma(builder, x, _constant(_DOUBLES, 1.4426950408889634), magic)
+    shifted = _fma(builder, z, _constant(_DOUBLES, -1.4426950408889634), magic)
     n = builder.fsub(shifted, magic)
-    r = _fma(builder, n, _constant(_DOUBLES, -0.6931471805599453), x)
-    r = _fma(builder, n, _constant(_DOUBLES, -2.3190468138462996e-17), r)
-    terms, power = [_constant(_DOUBLES, 1.0 / math.factorial(k)) for k in range(12)], r
+    r = _fma(builder, n, _constant(_DOUBLES, 0.6931471805599453), z)
+    terms, power = [_constant(_DOUBLES, c) for c in _POLYNOMIAL], r
     while len(terms) > 1:  # neighbours first (Estrin): short chains
-        pairs = zip(terms[::2], terms[1::2], strict=True) if len(terms) % 2 == 0 else zip(terms[:-1:2], terms[1::2])
-        rest = terms[len(terms) // 2 * 2 :]
+        pairs, rest = zip(terms[::2], terms[1::2]), terms[len(terms) // 2 * 2 :]  # noqa: B905 - the odd one is `rest`
         terms = [_fma(builder, high, power, low) for low, high in pairs] + rest
         power = builder.fmul(power, power)
-    y = terms[0]
     exponent = builder.shl(builder.bitcast(shifted, _LONGS), ir.Constant(_LONGS, [52] * LANES))
-    return builder.bitcast(builder.add(builder.bitcast(y, _LONGS), exponent), _DOUBLES)
+    return builder.bitcast(builder.add(builder.bitcast(terms[0], _LONGS), exponent), _DOUBLES)
 
 
 @intrinsic
@@ -203,7 +231,7 @@ def add_neurons(typingctx, z, count, twice_alpha, at, sums, to):
         factors = _data(context, builder, signature, args, 2, args[3])
         undefined = ir.Constant(_DOUBLES, ir.Undefined)
         first, lanes = ir.Constant(ir.IntType(32), 0), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        one, minus = _constant(_DOUBLES, 1.0), _constant(_DOUBLES, -0.0)
+        one = _constant(_DOUBLES, 1.0)
         with cgutils.for_range_slice(
             builder, ir.Constant(_SIZE, 0), args[1], ir.Constant(_SIZE, LANES), intp=_SIZE
         ) as (p, _):
@@ -212,7 +240,7 @@ def add_neurons(typingctx, z, count, twice_alpha, at, sums, to):
             with cgutils.for_range(builder, ir.Constant(_SIZE, GROUP)) as loop:
                 row = builder.mul(loop.index, ir.Constant(_SIZE, TILE * LANES))
                 values = _load(builder, builder.gep(start, [builder.add(p, row)]))
-                power = _exponential(builder, builder.fsub(minus, builder.fpext(values, _DOUBLES)))
+                power = _negative_exponential(builder, values)
                 factor = builder.insert_element(undefined, builder.load(builder.gep(factors, [loop.index])), first)
                 factor = builder.shuffle_vector(factor, undefined, lanes)
                 term = builder.fdiv(factor, builder.fadd(one, power))

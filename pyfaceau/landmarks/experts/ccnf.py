@@ -19,9 +19,9 @@ from pyfaceau.landmarks.experts._ccnf_simd import (
     TILE,
     add_neurons,
     centre_blocks,
-    copy_vector,
     last_products,
     neuron_products,
+    shift_lines,
 )
 from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
@@ -63,13 +63,8 @@ def _shift_columns(area, window, columns, stride):
     side = area.shape[0]
     flat = area.reshape(-1)
     for c in range(SUPPORT):
-        to = c * stride
-        for y in range(side - 1):  # whole vectors: what they write beyond a line the next line overwrites
-            x = 0
-            while x < window:
-                copy_vector(flat, y * side + c + x, columns, to + x)
-                x += LANES
-            to += window
+        shift_lines(flat, c, side, window, side - 1, columns, c * stride)
+        to = c * stride + (side - 1) * window
         for x in range(window):
             columns[to + x] = area[side - 1, c + x]
 
