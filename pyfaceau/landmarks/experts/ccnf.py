@@ -58,6 +58,14 @@ def _multiply(matrix, padded, vector, cells, out):
 
 
 @kernel
+def _aligned(count):
+    """Uninitialised float32 array [count] that starts a cache line: vectors must not straddle two."""
+    memory = np.empty(count + 16, np.float32)
+    start = (64 - memory.ctypes.data % 64) % 64 // 4
+    return memory[start : start + count]
+
+
+@kernel
 def _shift_columns(area, window, columns, stride):
     """``columns[c stride + y w + x] = area[y, x + c]`` for c < 11 and x < w."""
     side = area.shape[0]
@@ -123,10 +131,12 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     cells = window * window
     width = sigma.shape[2] if sigma.shape[0] > 0 else cells
     padded = (cells + _STEP - 1) // _STEP * _STEP
-    columns = np.zeros(SUPPORT * side * window + _STEP, np.float32)
-    centred, inverse_norms = np.empty(SUPPORT * SUPPORT * _STEP, np.float32), np.empty(_STEP, np.float32)
-    z, unary = np.zeros(GROUP * _STEP, np.float32), np.empty(padded, np.float32)
-    smooth = np.empty(width, np.float32)
+    columns = _aligned(SUPPORT * side * window + _STEP)
+    columns[:] = np.float32(0)
+    centred, inverse_norms = _aligned(SUPPORT * SUPPORT * _STEP), _aligned(_STEP)
+    z, unary = _aligned(GROUP * _STEP), _aligned(padded)
+    z[:] = np.float32(0)
+    smooth = _aligned(width)
     for i in range(n):
         if not visible[i]:
             continue
