@@ -19,7 +19,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES, logistic, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.ccnf import block_statistics
+from pyfaceau.landmarks.experts.blocks import block_statistics
 from pyfaceau.weights.models import CENPatches, Layer
 
 _INPUTS = SUPPORT * SUPPORT + 1  # a constant one, then the block's pixels
