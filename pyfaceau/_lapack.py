@@ -16,8 +16,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 
 _UNBLOCKED = 32  # largest block factored column by column
-_WIDE = 12  # columns that a product or a triangular solve takes at once, where there are as many
-_TALL = 8  # rows likewise
+_TALL = 8  # rows that a substitution takes at once
 
 
 @kernel(fastmath={"contract"})
@@ -98,9 +97,7 @@ def _solve_below(columns, first, last, end, work):
     block = first
     while block < last:
         left = last - block
-        width = min(left, _WIDE)
-        while width not in (12, 8, 4, 2, 1):
-            width -= 1
+        width = 12 if left >= 12 else 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
         for j in range(block, block + width):
             total[:rows] = np.float32(0)
             for k in range(first, block):
@@ -119,40 +116,17 @@ def _solve_below(columns, first, last, end, work):
 
 
 @kernel
-def _subtract_outer(columns, first, last, start, end, j, in_two, work):
-    """Take the product of columns ``first`` to ``last`` out of rows ``start`` to ``end`` of column ``j``.
-
-    ``in_two``: rows that are whole eights have one chain for even and one for odd columns; what is left of the
-    number of columns after whole eights joins the even one.
-    """
-    rows, paired = end - start, last - first - (last - first) % 8
-    whole = rows - rows % _TALL if in_two else 0
-    even, odd = work[0], work[1]
-    even[:rows] = np.float32(0)
-    odd[:whole] = np.float32(0)
-    for k in range(first, last):
-        factor = columns[k, j]
-        if k - first < paired and (k - first) % 2 == 1:
-            _add_fused(odd, 0, factor, columns[k], start, whole)
-        else:
-            _add_fused(even, 0, factor, columns[k], start, whole)
-        _add_fused(even, whole, factor, columns[k], start + whole, rows - whole)
-    for i in range(whole):
-        even[i] += odd[i]
-    for i in range(rows):
-        columns[j, start + i] -= even[i]
-
-
-@kernel
 def _eliminate(columns, first, last, end, work):
     """After the diagonal block ``first`` to ``last`` is factored: the rows below, and their products taken out."""
     _solve_below(columns, first, last, end, work)
-    for chunk in range(last, end, _WIDE):
-        width = min(_WIDE, end - chunk)
-        for j in range(chunk, chunk + width):
-            in_two = width < _WIDE and j - chunk < width // 4 * 4
-            _subtract_outer(columns, first, last, chunk, chunk + width, j, in_two, work)
-            _subtract_outer(columns, first, last, chunk + width, end, j, in_two, work)
+    total = work[0]
+    for j in range(last, end):
+        rows = end - j
+        total[:rows] = np.float32(0)
+        for k in range(first, last):
+            _add_fused(total, 0, columns[k, j], columns[k], j, rows)
+        for i in range(rows):
+            columns[j, j + i] -= total[i]
 
 
 @kernel
@@ -211,7 +185,7 @@ def lapack_inverse(a, inverse):
     Parameters
     ----------
     a : np.ndarray [shape=(k, k), dtype=float32]
-        Symmetric; k up to 512. Overwritten by the factor. For k = 8 m + 1 (odd windows) alike to the bit.
+        Symmetric. Overwritten by the factor. Alike to the bit for k = 8 m + 1 (odd windows) up to 320.
     inverse : np.ndarray [shape=(k, k), dtype=float32], out
 
     Returns

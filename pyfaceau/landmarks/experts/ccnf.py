@@ -165,11 +165,9 @@ def _sums_of_alpha(patches: CCNFPatches) -> np.ndarray:
 
 def _variances(sums: np.ndarray, cells: int) -> np.ndarray:
     """1 / (2 sum of alpha) as a Cholesky inverse gives it: OpenCV's own below 100 rows, LAPACK's from there."""
-    twice = np.where(sums > 0, 2 * sums, 1)
-    if cells < _LAPACK_FROM:
-        root = (1 / np.sqrt(twice.astype(np.float64))).astype(np.float32)
-    else:
-        root = 1 / np.sqrt(twice)
+    twice = np.where(sums > 0, 2 * sums, np.float32(1))
+    small = cells < _LAPACK_FROM
+    root = (1 / np.sqrt(twice.astype(np.float64 if small else np.float32))).astype(np.float32)
     return np.where(sums > 0, root * root, np.float32(0))
 
 
