@@ -47,21 +47,13 @@ def respond_one(experts: CCNFExperts, view: int, landmark: int, area: np.ndarray
     return respond(experts, view, areas)[landmark]
 
 
-def check_recorded(found: np.ndarray, expected: np.ndarray) -> None:
-    """Equal to the bit; 5e-7 where the reference's covariance comes from LAPACK (100 cells and more)."""
-    if found.shape[-1] < 10:
-        np.testing.assert_array_equal(found, expected)
-    else:
-        np.testing.assert_allclose(found, expected, rtol=0, atol=5e-7)
-
-
 # --- recordings -----------------------------------------------------------------------------------
 
 
 @needs_shared
 @pytest.mark.parametrize("recorded", [f for f in FRAMES if "clnf" in f[3]], ids=lambda r: f"{r[0]}-{r[1]}")
 def test_recorded_responses(recorded: tuple[str, str, str, str]) -> None:
-    """Every map of face and parts, from the recorded areas: equal to the bit, but for windows that LAPACK inverts."""
+    """Every map of face and parts, from the recorded areas: equal to the bit."""
     maps = 0
     for recording in recordings(*recorded):
         for k in recording.scales:
@@ -70,7 +62,7 @@ def test_recorded_responses(recorded: tuple[str, str, str, str]) -> None:
             found = respond(experts, int(recording[f"s{k}.view"]), recording[f"s{k}.areas"])
             assert np.isnan(found[~visible]).all()
             expected = recording[f"s{k}.responses"][visible]
-            check_recorded(found[visible], expected)
+            np.testing.assert_array_equal(found[visible], expected)
             maps += visible.sum()
     assert maps >= 136
 
@@ -78,7 +70,7 @@ def test_recorded_responses(recorded: tuple[str, str, str, str]) -> None:
 @needs_shared
 @pytest.mark.parametrize("clip", ["video01", "2015-10-15-15-14"])
 def test_recorded_responses_of_all_hypotheses(clip: str) -> None:
-    """Six landmarks in all seven views, three scales: equal to the bit, but for window 11."""
+    """Six landmarks in all seven views, three scales: equal to the bit."""
     arrays, experts = stage(clip, "frame_1"), experts_of("main_clnf_general")
     selected, views = arrays["hyps.selected_landmarks"], set()
     for h in range(11):
@@ -88,7 +80,7 @@ def test_recorded_responses_of_all_hypotheses(clip: str) -> None:
             areas = np.zeros((68, *arrays[at + "areas_sel"].shape[2:]), np.float32)
             areas[selected] = arrays[at + "areas_sel"][h]
             found, seen = respond(experts[k], view, areas)[selected], visible[selected]
-            check_recorded(found[seen], arrays[at + "responses_sel"][h][seen])
+            np.testing.assert_array_equal(found[seen], arrays[at + "responses_sel"][h][seen])
             views.add(view)
     assert views == set(range(7))
 

@@ -223,7 +223,7 @@ def test_matrix_with_nan_is_no_rotation() -> None:
 # --- Cholesky inverse -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 49, 81])
+@pytest.mark.parametrize("size", [4, 7, 8, 9, 49, 81])
 def test_cholesky_inverse(size: int) -> None:
     rng = np.random.default_rng(size)
     factor = rng.normal(size=(size, size)).astype(np.float32)

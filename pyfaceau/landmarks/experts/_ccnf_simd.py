@@ -196,7 +196,8 @@ def last_products(typingctx, centred, inverses, position, weights, at, z):
 #: exp(-r) for abs(r) <= log(2) / 2, to 4e-16: interpolated at Chebyshev's nodes.
 _POLYNOMIAL = (
     1.0, -1.0000000000000067, 0.5000000000000006, -0.16666666666554314, 0.041666666666573066, -0.008333333385699212,
-    0.001388888893251478, -0.00019841170230570286, 2.480150431378554e-05, -2.764019739169484e-06, 2.7626371065696354e-07,
+    0.001388888893251478, -0.00019841170230570286, 2.480150431378554e-05, -2.764019739169484e-06,
+    2.7626371065696354e-07,
 )  # fmt: skip
 
 
@@ -221,16 +222,14 @@ def _negative_exponential(builder: Any, z: Any) -> Any:
 
 @intrinsic
 def add_neurons(typingctx, z, count, twice_alpha, at, sums, to):
-    """Add ``twice_alpha[at + q] / (1 + exp(-z[32 q + p]))``, q = 0 .. 6 in this order, to ``sums[to + p]``, p < ``count``.
+    """Add ``twice_alpha[at + q] / (1 + exp(-z[32 q + p]))``, q = 0 .. 6 in this order, to ``sums[to + p]``.
 
-    Terms in float64 (``twice_alpha`` is), each sum rounded to the float32 of ``sums``; by eight positions.
+    For p < ``count``, by eight positions. Terms in float64 (``twice_alpha`` is), each sum rounded to float32.
     """
 
     def generate(context, builder, signature, args):
-        start, target = (
-            _data(context, builder, signature, args, 0),
-            _data(context, builder, signature, args, 4, args[5]),
-        )
+        start = _data(context, builder, signature, args, 0)
+        target = _data(context, builder, signature, args, 4, args[5])
         factors = _data(context, builder, signature, args, 2, args[3])
         undefined = ir.Constant(_DOUBLES, ir.Undefined)
         first, lanes = ir.Constant(ir.IntType(32), 0), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)

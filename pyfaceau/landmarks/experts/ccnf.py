@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyfaceau._jit import kernel
+from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import cholesky_inverse
 from pyfaceau._simd import LANES, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
@@ -164,11 +165,9 @@ def _sums_of_alpha(patches: CCNFPatches) -> np.ndarray:
 
 def _variances(sums: np.ndarray, cells: int) -> np.ndarray:
     """1 / (2 sum of alpha) as a Cholesky inverse gives it: OpenCV's own below 100 rows, LAPACK's from there."""
-    twice = np.where(sums > 0, 2 * sums, 1)
-    if cells < _LAPACK_FROM:
-        root = (1 / np.sqrt(twice.astype(np.float64))).astype(np.float32)
-    else:
-        root = 1 / np.sqrt(twice)
+    twice = np.where(sums > 0, 2 * sums, np.float32(1))
+    small = cells < _LAPACK_FROM
+    root = (1 / np.sqrt(twice.astype(np.float64 if small else np.float32))).astype(np.float32)
     return np.where(sums > 0, root * root, np.float32(0))
 
 
@@ -188,7 +187,7 @@ def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
     components = patches.sigma_components.get(window)
     if components is None or len(components) == 0:
         return _DIAGONAL
-    key = f"ccnf sigma v2 window {window} {array_digest(components, patches.alpha, patches.betas)}"
+    key = f"ccnf sigma v3 window {window} {array_digest(components, patches.alpha, patches.betas)}"
     return derived_arrays(key, lambda: {"sigma": _invert_fields(patches, window, components)})["sigma"]
 
 
@@ -205,7 +204,8 @@ def _invert_fields(patches: CCNFPatches, window: int, components: np.ndarray) ->
         for beta, component in zip(betas[view, i], components, strict=True):  # one fused float32 operation each
             precision = (beta * component + precision).astype(np.float32)
         precision[np.diag_indices(cells)] += sums[view, i]
-        if not cholesky_inverse(2 * precision, inverse):
+        invert = cholesky_inverse if cells < _LAPACK_FROM else lapack_inverse
+        if not invert(2 * precision, inverse):
             # Never so in OpenFace's files; a field that is no covariance still has an inverse.
             inverse[:] = np.linalg.inv(2.0 * precision.astype(np.float64))
         sigma[view, i, :, :cells] = inverse.T
