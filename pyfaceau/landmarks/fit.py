@@ -15,6 +15,7 @@ from pyfaceau.landmarks.areas import cut_areas
 from pyfaceau.landmarks.experts import Experts, prepare_experts
 from pyfaceau.landmarks.pdm import fit_points_kernel, shape_2d
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import LandmarkModel, Part
 
 _SMALLEST_SCALE = 0.25  # px per mm below which a fit is given up
@@ -54,12 +55,12 @@ PART_SETTINGS = {"left_eye_28": _EYE, "right_eye_28": _EYE, "inner": _INNER}
 
 
 class Fitter:
-    """A landmark model laid out for the kernels, with work space for one thread."""
+    """A landmark model laid out for the kernels, with work space for one caller; a ``crew`` may help."""
 
-    def __init__(self, model: LandmarkModel) -> None:
+    def __init__(self, model: LandmarkModel, crew: Crew | None = None) -> None:
         self.pdm = model.pdm
         self.patches = model.patches
-        self.experts: Sequence[Experts] = prepare_experts(model)
+        self.experts: Sequence[Experts] = prepare_experts(model, crew)
         self.prior = np.float32(1) / model.pdm.eigenvalues
         n = model.pdm.n
         self.base = np.zeros(2 * n, np.float32)
