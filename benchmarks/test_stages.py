@@ -20,7 +20,7 @@ from pyfaceau.detect.mtcnn import MTCNN
 from pyfaceau.errors import ModelError
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import FitSettings, Fitter
-from pyfaceau.landmarks.pdm import fit_to_points
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.landmarks.tracker import Tracker
 from pyfaceau.weights import find_models, load_au_predictors, load_landmark_model, load_mtcnn
 

@@ -13,23 +13,26 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, subtract_products
+from pyfaceau._simd import LANES, factor_row, subtract_multiple
 
 _F32_EPS = float(np.finfo(np.float32).eps)
 _F32_MIN = float(np.finfo(np.float32).tiny)
 
 
+_row_1, _row_2, _row_3 = factor_row(1), factor_row(2), factor_row(3)
+
+
 @kernel
-def cholesky_solve(h, b, column, diagonal):
+def cholesky_solve(h, b, pivots):
     """Solve ``h x = b`` in place for symmetric positive definite float32 ``h``: ``cv2.solve(..., DECOMP_CHOLESKY)``.
 
     Parameters
     ----------
-    h : np.ndarray [shape=(>= k, >= max(k, 8)), dtype=float32]
-        Lower triangle is read. Overwritten by the factor.
+    h : np.ndarray [shape=(>= k, w), dtype=float32]
+        Lower triangle is read; w is a multiple of eight greater than k. Overwritten.
     b : np.ndarray [shape=(k,), dtype=float32]
         Right-hand side; holds ``x`` on return.
-    column, diagonal : np.ndarray [shape=(>= k + 7,) / (k,), dtype=float64 / float32]
+    pivots : np.ndarray [shape=(>= w,), dtype=float64]
         Work space.
 
     Returns
@@ -39,38 +42,40 @@ def cholesky_solve(h, b, column, diagonal):
     """
     size, stride = b.shape[0], h.shape[1]
     flat = h.reshape(-1)
-    # Row k of the upper triangle holds column k of the factor: what belongs to eight rows lies side by side,
-    # while every element still sees its subtractions in the order k = 0, 1, ...
+    # Row j of the upper triangle receives column j of the factor, so that what belongs to neighbouring rows lies side
+    # by side; every element still sees its subtractions in the order k = 0, 1, ... The right-hand side is one row more
+    # of the matrix: its factor is the solution of the first triangular system. Vectors start at a multiple of eight,
+    # over elements of row j that nobody reads any more.
+    for i in range(size):
+        pivots[i] = h[i, i]
+        h[i, size] = b[i]
+        for k in range(i):
+            h[k, i] = h[i, k]
     for j in range(size):
-        for i in range(j, size):
-            column[i] = h[i, j]
-        for k in range(j):
-            pivot = np.float64(h[k, j])
-            column[j] -= pivot * pivot
-        if column[j] < _F32_EPS:
+        if pivots[j] < _F32_EPS:
             b[:] = np.float32(0)
             return False
-        inverse = np.float32(1.0 / math.sqrt(column[j]))
-        diagonal[j] = inverse
-        for i in range(j + 1, size, LANES):  # may run into the next row, and into unused work space
-            subtract_products(flat, i, stride, j, j, column, i)
-        for i in range(j + 1, size):
-            h[j, i] = np.float32(column[i] * np.float64(inverse))
-    # Both substitutions by columns of the triangle in hand; again the order within each sum stays.
-    for i in range(size):
-        column[i] = b[i]
+        inverse = np.float32(1.0 / math.sqrt(pivots[j]))
+        b[j] = inverse
+        at = (j + 1) // LANES * LANES
+        while at <= size:
+            vectors = size // LANES + 1 - at // LANES
+            if vectors >= 3:
+                _row_3(flat, j, stride, at, np.float64(inverse), pivots)
+                at += 3 * LANES
+            elif vectors == 2:
+                _row_2(flat, j, stride, at, np.float64(inverse), pivots)
+                at += 2 * LANES
+            else:
+                _row_1(flat, j, stride, at, np.float64(inverse), pivots)
+                at += LANES
     for k in range(size):
-        b[k] = np.float32(column[k] * np.float64(diagonal[k]))
-        for i in range(k + 1, size):
-            column[i] -= np.float64(h[k, i] * b[k])
-    for i in range(size):
-        column[i] = b[i]
-        for k in range(i):
-            h[i, k] = h[k, i]
-    for k in range(size - 1, -1, -1):
-        b[k] = np.float32(column[k] * np.float64(diagonal[k]))
+        pivots[k] = h[k, size]
         for i in range(k):
-            column[i] -= np.float64(h[k, i] * b[k])
+            h[k, i] = h[i, k]
+    for k in range(size - 1, -1, -1):
+        b[k] = np.float32(pivots[k] * np.float64(b[k]))
+        subtract_multiple(flat, k * stride, b[k], pivots, 0, (k + LANES - 1) // LANES)
     return True
 
 

@@ -24,14 +24,15 @@ _FUSE = ("contract",)
 
 def _splat(builder: Any, scalar: Any) -> Any:
     """A vector with ``scalar`` in every lane."""
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(lane, undefined, ir.Constant(_INTEGERS, [0] * LANES))
 
 
 def _vector_at(builder: Any, pointer: Any, offset: int = 0) -> Any:
     """Address of the (unaligned) vector ``offset`` elements after ``pointer``."""
-    return builder.bitcast(builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]), _VECTOR.as_pointer())
+    vector = ir.VectorType(pointer.type.pointee, LANES)
+    return builder.bitcast(builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]), vector.as_pointer())
 
 
 def _load(builder: Any, pointer: Any, offset: int = 0) -> Any:
@@ -213,155 +214,175 @@ def tile_product(rows: int, vectors: int) -> Any:
     return product
 
 
-def _are_flat(*arrays: Any) -> bool:
-    return all(isinstance(array, types.Array) and array.dtype == types.float32 for array in arrays)
-
-
-def _prefetch(builder: Any, pointer: Any) -> None:
-    """Ask for a place in memory; one that does not exist does no harm."""
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
-    builder.call(function, [builder.bitcast(pointer, byte), read, near, data])
-
-
-def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> None:
-    index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
-    address, inputs, depth, _, start, columns, _, to, _, at, begin, rectify, ahead, ahead_inputs = args
-    single = ir.FloatType().as_pointer()
-
-    def matrix_rows(base: Any, stride: Any) -> list[Any]:
-        return [builder.gep(base, [builder.mul(stride, ir.Constant(index, r))]) for r in range(rows)]
-
-    source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (8, at)))
-    weights, targets = matrix_rows(builder.inttoptr(address, single), inputs), matrix_rows(target, columns)
-    following = builder.inttoptr(ahead, single)
-    sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]
-    places = [(row, v, sums[row][v]) for row in range(rows) for v in range(vectors)]
-    with builder.if_else(cgutils.is_not_null(builder, begin)) as (then, otherwise):
-        with then:
-            offsets = [_splat(builder, builder.load(builder.gep(bias, [ir.Constant(index, r)]))) for r in range(rows)]
-            for r, _, slot in places:
-                builder.store(offsets[r], slot)
-        with otherwise:
-            for r, v, slot in places:
-                builder.store(_load(builder, targets[r], LANES * v), slot)
-    with cgutils.for_range(builder, depth) as loop:
-        # A row in turn, so that not every term asks for the same line of the cache.
-        turn = builder.mul(builder.and_(loop.index, ir.Constant(index, rows - 1)), ahead_inputs)
-        _prefetch(builder, builder.gep(following, [builder.add(turn, loop.index)]))
-        line = builder.gep(source, [builder.mul(loop.index, columns)])
-        loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
-        spread = [_splat(builder, builder.load(builder.gep(weights[r], [loop.index]))) for r in range(rows)]
-        for r, v, slot in places:
-            term = builder.fmul(spread[r], loaded[v], flags=_FUSE)
-            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
-    with builder.if_then(cgutils.is_not_null(builder, rectify)):
-        for _, _, slot in places:
-            value = builder.load(slot)
-            builder.store(builder.select(builder.fcmp_ordered(">", value, zero), value, zero), slot)
-    for r, v, slot in places:
-        builder.store(builder.load(slot), _vector_at(builder, targets[r], LANES * v), align=4)
-
-
 @cache
-def layer_tile(rows: int, vectors: int) -> Any:
-    """An intrinsic for a ``rows`` x ``8 vectors`` tile of a dense layer's output, with weights streaming from memory.
+def factor_row(vectors: int) -> Any:
+    """An intrinsic for ``8 vectors`` elements of one row of a Cholesky factor, in the reference's order of roundings.
 
-    The returned function has the signature ``(address, inputs, depth, x, start, columns, out, to, bias, at, begin,
-    rectify, ahead, ahead_inputs)``: ``address`` is that of float32 weights [rows, inputs] in memory that the caller
-    keeps alive (a mapped file, say), ``x``, ``out`` and ``bias`` are one-dimensional float32 arrays. For r < rows and
-    c < 8 vectors it adds the sum over k < depth of ``weights[r inputs + k] * x[start + k columns + c]``, as one chain
-    of fused operations in the order of k, to ``out[to + r columns + c]``, or, where ``begin`` is not 0, to
-    ``bias[at + r]``; where ``rectify`` is not 0, a negative result becomes 0. Meanwhile the processor is asked to fetch
-    the tile of other weights [rows, ahead_inputs] at ``ahead``. ``rows`` is a power of two.
-    Nothing is checked: the caller answers for the bounds.
+    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride``
+    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``,
+    k = 0 .. row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces
+    it, and its square is taken off ``pivots[i]``. Nothing is checked.
     """
 
     @intrinsic
-    def tile(
-        typingctx, address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs
-    ):  # fmt: skip
+    def factor(typingctx, h, row, stride, at, inverse, pivots):
         def generate(context, builder, signature, args):
-            _layer_tile(context, builder, signature, args, rows, vectors)
+            wide = ir.VectorType(ir.DoubleType(), LANES)
+            matrix = _data(context, builder, signature, args, 0)
+            squares = _data(context, builder, signature, args, 5, args[3])
+            target = builder.gep(matrix, [builder.add(builder.mul(args[1], args[2]), args[3])])
+            sums = [
+                cgutils.alloca_once_value(builder, builder.fpext(_load(builder, target, LANES * v), wide))
+                for v in range(vectors)
+            ]
+            with cgutils.for_range(builder, args[1]) as loop:
+                line = builder.gep(matrix, [builder.mul(loop.index, args[2])])
+                pivot = _splat(builder, builder.load(builder.gep(line, [args[1]])))
+                values = builder.gep(line, [args[3]])
+                for v in range(vectors):
+                    product = builder.fpext(builder.fmul(_load(builder, values, LANES * v), pivot), wide)
+                    builder.store(builder.fsub(builder.load(sums[v]), product), sums[v])
+            factor = _splat(builder, args[4])
+            for v in range(vectors):
+                result = builder.fptrunc(builder.fmul(builder.load(sums[v]), factor), _VECTOR)
+                builder.store(result, _vector_at(builder, target, LANES * v), align=4)
+                result, slot = builder.fpext(result, wide), _vector_at(builder, squares, LANES * v)
+                left = builder.fsub(builder.load(slot, align=8), builder.fmul(result, result))
+                builder.store(left, slot, align=8)
             return context.get_dummy_value()
 
-        if not _are_flat(x, out, bias):
-            return None
         size = types.intp
-        return types.void(size, size, size, x, size, size, out, size, bias, size, size, size, size, size), generate
+        return types.void(h, size, size, size, types.float64, pivots), generate
 
-    return tile
-
-
-@intrinsic
-def move(typingctx, source, at, target, to):
-    """Copy eight values, ``target[to : to + 8] = source[at : at + 8]``. Flat float32 arrays."""
-
-    def generate(context, builder, signature, args):
-        value = _load(builder, _data(context, builder, signature, args, 0, args[1]))
-        builder.store(value, _vector_at(builder, _data(context, builder, signature, args, 2, args[3])), align=4)
-        return context.get_dummy_value()
-
-    return (types.void(source, types.intp, target, types.intp), generate) if _are_flat(source, target) else None
+    return factor
 
 
 @intrinsic
-def normalise(typingctx, values, at, centre, scale, first, target, to):
-    """``target[to + i] = (values[at + i] - centre[first + i]) * scale[first + i]`` for i < 8. Flat float32 arrays."""
+def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
+    """``sums[at + i] -= h[first + i] * weight`` for i < 8 ``vectors``: float32 product, float64 sum; ``h`` is flat."""
 
     def generate(context, builder, signature, args):
-        places = [_data(context, builder, signature, args, i, args[k]) for i, k in ((0, 1), (2, 4), (3, 4), (5, 6))]
-        value, mean, factor = (_load(builder, place) for place in places[:3])
-        result = builder.fmul(builder.fsub(value, mean), factor)
-        builder.store(result, _vector_at(builder, places[3]), align=4)
+        wide = ir.VectorType(ir.DoubleType(), LANES)
+        values, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3))
+        weight = _splat(builder, args[2])
+        with cgutils.for_range(builder, args[5]) as loop:
+            step = [builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))]
+            product = builder.fmul(_load(builder, builder.gep(values, step)), weight)
+            slot = _vector_at(builder, builder.gep(target, step))
+            left = builder.fsub(builder.load(slot, align=8), builder.fpext(product, wide))
+            builder.store(left, slot, align=8)
         return context.get_dummy_value()
 
     size = types.intp
-    flat = _are_flat(values, centre, scale, target)
-    return (types.void(values, size, centre, scale, size, target, size), generate) if flat else None
+    return types.void(h, size, types.float32, sums, size, size), generate
 
 
 @intrinsic
-def claim(typingctx, counter):
-    """Take the next number: ``counter[0]`` (int64) before it is raised by one, different for every thread that asks."""
+def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
+    """Sample ``count`` >= 8 places inside a grey picture: ``out[to + i]`` float32, i < ``count``.
 
-    def generate(context, builder, signature, args):
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", _data(context, builder, signature, args, 0), one, "monotonic")
-
-    numbers = isinstance(counter, types.Array) and counter.dtype == types.int64
-    return (types.int64(counter), generate) if numbers else None
-
-
-@intrinsic
-def subtract_products(typingctx, h, first, stride, pivot, count, column, at):
-    """Eight steps of a Cholesky column at once, in the order of k.
-
-    ``subtract_products(h, first, stride, pivot, count, column, at)`` subtracts, for i < 8 and k = 0 .. count - 1, the
-    float32 product ``h[first + k stride + i] * h[pivot + k stride]``, widened, from ``column[at + i]``. ``h`` is a flat
-    float32 array, ``column`` float64. Nothing is checked.
+    Place i is ``(x + along_x[i], y + along_y[i]) >> 5`` in 1/32 pixel (int32); ``image`` is the flat uint8 picture with
+    rows of ``pitch`` bytes. Bilinear, in integers: exactly the float32 sum of the four weighted pixels.
     """
 
     def generate(context, builder, signature, args):
-        narrow = ir.VectorType(ir.FloatType(), LANES)
-        wide = ir.VectorType(ir.DoubleType(), LANES)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        matrix = context.make_array(signature.args[0])(context, builder, args[0]).data
-        sums = context.make_array(signature.args[5])(context, builder, args[5]).data
-        target = builder.bitcast(builder.gep(sums, [args[6]]), wide.as_pointer())
-        total = cgutils.alloca_once_value(builder, builder.load(target, align=8))
-        with cgutils.for_range(builder, args[4]) as loop:
-            row = builder.gep(matrix, [builder.mul(loop.index, args[2])])
-            values = builder.load(builder.bitcast(builder.gep(row, [args[1]]), narrow.as_pointer()), align=4)
-            scalar = builder.load(builder.gep(row, [args[3]]))
-            lane = builder.insert_element(ir.Constant(narrow, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-            spread = builder.shuffle_vector(lane, ir.Constant(narrow, ir.Undefined), mask)
-            product = builder.fpext(builder.fmul(values, spread), wide)
-            builder.store(builder.fsub(builder.load(total), product), total)
-        builder.store(builder.load(total), target, align=8)
+        word, index = ir.IntType(16), ir.IntType(64)
+        pixels = _data(context, builder, signature, args, 0)
+        out_at = _data(context, builder, signature, args, 7, args[8])
+        below_pixels = builder.gep(pixels, [args[1]])
+        steps = [_data(context, builder, signature, args, i) for i in (4, 5)]
+        starts = [_splat(builder, args[i]) for i in (2, 3)]
+        pitches = _splat(builder, builder.trunc(args[1], ir.IntType(32)))
+
+        def constant(value: int) -> Any:
+            return ir.Constant(_INTEGERS, [value] * LANES)
+
+        def eight(first: Any) -> None:
+            x, y = (
+                builder.ashr(builder.add(start, _load(builder, builder.gep(step, [first]))), constant(5))
+                for start, step in zip(starts, steps, strict=True)
+            )
+            at = builder.add(builder.mul(builder.ashr(y, constant(5)), pitches), builder.ashr(x, constant(5)))
+            # Two pixels above and two below in the four bytes of a lane.
+            taps = ir.Constant(ir.VectorType(word, 2 * LANES), ir.Undefined)
+            for lane in range(LANES):
+                offset = builder.sext(builder.extract_element(at, ir.Constant(ir.IntType(32), lane)), index)
+                for half, base in enumerate((pixels, below_pixels)):
+                    pair = builder.load(builder.bitcast(builder.gep(base, [offset]), word.as_pointer()), align=1)
+                    taps = builder.insert_element(taps, pair, ir.Constant(ir.IntType(32), 2 * lane + half))
+            taps = builder.bitcast(taps, _INTEGERS)
+            corners = [builder.and_(builder.lshr(taps, constant(8 * k)), constant(255)) for k in range(4)]
+            fx, fy = (builder.and_(v, constant(31)) for v in (x, y))
+
+            def between(a: Any, b: Any, share: Any) -> Any:
+                return builder.add(builder.shl(a, constant(5)), builder.mul(share, builder.sub(b, a)))
+
+            total = between(between(corners[0], corners[1], fx), between(corners[2], corners[3], fx), fy)
+            grey = builder.fmul(builder.sitofp(total, _VECTOR), ir.Constant(_VECTOR, [1 / 1024] * LANES))
+            builder.store(grey, _vector_at(builder, builder.gep(out_at, [first])), align=4)
+
+        last = builder.sub(args[6], ir.Constant(index, LANES))
+        groups = builder.sdiv(builder.add(last, ir.Constant(index, LANES - 1)), ir.Constant(index, LANES))
+        with cgutils.for_range(builder, groups) as loop:
+            eight(builder.mul(loop.index, ir.Constant(index, LANES)))
+        eight(last)  # may redo some of the group before
+        return context.get_dummy_value()
+
+    size, narrow = types.intp, types.int32
+    return types.void(image, size, narrow, narrow, along_x, along_y, size, out, size), generate
+
+
+@intrinsic
+def paired_moments(typingctx, values, first, second, weights, first_weight, second_weight, moments, cells, out):
+    """Weighted sums over two rows of ``cells`` float32 values, each in the order of the cells.
+
+    With ``v[k] = values[first + k] * weights[first_weight + k]``, ``out[0:4]`` becomes the sum over k of
+    ``v[k] * moments[4 k : 4 k + 4]``, every product and partial sum rounded to float32; ``out[4:8]`` likewise for the
+    second row. Flat arrays.
+    """
+
+    def generate(context, builder, signature, args):
+        index, half = ir.IntType(64), LANES // 2
+        quad = ir.VectorType(ir.FloatType(), half)
+        undefined = ir.Constant(quad, ir.Undefined)
+        rows = [_data(context, builder, signature, args, 0, args[i]) for i in (1, 2)]
+        scales = [_data(context, builder, signature, args, 3, args[i]) for i in (4, 5)]
+        factors = _data(context, builder, signature, args, 6)
+
+        def mask(lanes: list[int]) -> Any:
+            return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+
+        def four(pointer: Any, offset: Any) -> Any:
+            return builder.load(builder.bitcast(builder.gep(pointer, [offset]), quad.as_pointer()), align=4)
+
+        def joined(low: Any, high: Any) -> Any:
+            return builder.shuffle_vector(low, high, mask(list(range(LANES))))
+
+        total = cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * LANES))
+
+        def add(products: Any, lane: int, cell: Any) -> None:
+            spread = builder.shuffle_vector(products, products, mask([lane] * half + [half + lane] * half))
+            moment = four(factors, builder.mul(cell, ir.Constant(index, half)))
+            term = builder.fmul(spread, joined(moment, moment))
+            builder.store(builder.fadd(builder.load(total), term), total)
+
+        whole = builder.sdiv(args[7], ir.Constant(index, half))
+        with cgutils.for_range(builder, whole) as loop:
+            first = builder.mul(loop.index, ir.Constant(index, half))
+            value, weight = (joined(four(a, first), four(b, first)) for a, b in (rows, scales))
+            products = builder.fmul(value, weight)
+            for lane in range(half):
+                add(products, lane, builder.add(first, ir.Constant(index, lane)))
+        with cgutils.for_range(builder, builder.srem(args[7], ir.Constant(index, half))) as loop:
+            cell = builder.add(builder.mul(whole, ir.Constant(index, half)), loop.index)
+            pair = []
+            for row, scale in zip(rows, scales, strict=True):
+                product = builder.fmul(*(builder.load(builder.gep(a, [cell])) for a in (row, scale)))
+                pair.append(builder.insert_element(undefined, product, ir.Constant(ir.IntType(32), 0)))
+            add(joined(*pair), 0, cell)
+        target = _data(context, builder, signature, args, 8)
+        builder.store(builder.load(total), _vector_at(builder, target), align=4)
         return context.get_dummy_value()
 
     size = types.intp
-    return types.void(h, size, size, size, size, column, size), generate
+    return types.void(values, size, size, weights, size, size, moments, size, out), generate

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +163,7 @@ class Tracking:
     def _run(self) -> Generator[tuple[Frame, Face], None, None]:
         threads = self._pipeline.config.threads
         ahead = _AHEAD_ONLINE if self._online else _AHEAD
-        frames: Iterator[Frame] = self._decoded()
+        frames: Iterator[tuple[Frame, NDArray[np.uint8]]] = self._decoded()
         # Kernels and OpenCV release the interpreter, so the tracker's thread runs beside this one, which decodes,
         # analyses and records.
         with opencv_threads(max(1, threads - 1)):
@@ -173,7 +173,10 @@ class Tracking:
             for frame, track in tracked:
                 yield frame, self._face(frame, track)
 
-    def _decoded(self) -> Iterator[Frame]:
+    def _decoded(self) -> Iterator[tuple[Frame, NDArray[np.uint8]]]:
+        """The frames, each with its grey picture: made here because the tracker is the busiest thread."""
+        import cv2
+
         source = iter(self._frames)
         index = 0
         while True:
@@ -184,14 +187,14 @@ class Tracking:
             index += 1
             frame = item if isinstance(item, Frame) else Frame(index, (index - 1) / _PICTURES_PER_SECOND, item)
             _check_picture(frame)
-            self.clock.add("decode", frame.index, perf_counter_ns() - start)
-            yield frame
+            decoded = perf_counter_ns()
+            gray = cast("NDArray[np.uint8]", cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2GRAY))
+            self.clock.add("decode", frame.index, decoded - start)
+            self.clock.add("gray", frame.index, perf_counter_ns() - decoded)
+            yield frame, gray
 
-    def _track(self, frame: Frame) -> tuple[Frame, Track]:
-        import cv2
-
-        with self.clock.stage("gray", frame.index):
-            gray = cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2GRAY)
+    def _track(self, pictures: tuple[Frame, NDArray[np.uint8]]) -> tuple[Frame, Track]:
+        frame, gray = pictures
         with self.clock.stage("landmarks", frame.index):
             track = self._tracker.track(frame.bgr, gray)
         for stage, nanoseconds in self._tracker.nanoseconds.items():

@@ -16,7 +16,7 @@ from pyfaceau.au import fhog, postprocess
 from pyfaceau.au.descriptor import Describer
 from pyfaceau.au.predictors import Scorer
 from pyfaceau.errors import PyfaceauError
-from pyfaceau.landmarks.pdm import fit_to_points
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.weights.models import AUPredictors
 
 REPREDICTED = 3000

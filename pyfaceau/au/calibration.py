@@ -17,6 +17,8 @@ from pyfaceau._jit import kernel
 HOG_BINS, HOG_RANGE = 1000, (-0.005, 1.0)
 GEOMETRY_BINS, GEOMETRY_RANGE = 10000, (-60.0, 60.0)
 
+_BLOCK = 256  # values whose bins are computed in one go
+
 
 @dataclass(frozen=True)
 class Bins:
@@ -57,6 +59,7 @@ class RunningMedian:
         self._position = np.zeros(size, np.int32)
         self._below = np.zeros(size, np.int32)
         self._here = np.zeros(size, np.int32)
+        self._bins = np.zeros(_BLOCK, np.int32)
 
     def update(self, values: NDArray[np.float64], valid: bool) -> bool:
         """Count `values` f64 (size,) if `valid`; returns whether the median may have changed.
@@ -68,7 +71,7 @@ class RunningMedian:
             self.count += 1
             _count(
                 values, self.bins.scale, self.bins.shift, self.bins.centres, (self.count + 1) // 2,
-                self._counts, self._position, self._below, self._here, self.median,
+                self._counts, self._position, self._below, self._here, self._bins, self.median,
             )  # fmt: skip
         if self.count == 0:
             self.median[:] = self.bins.centres[0]
@@ -78,31 +81,31 @@ class RunningMedian:
 
 
 @kernel
-def _count(values, scale, shift, centres, rank, counts, position, below, here, median):
+def _count(values, scale, shift, centres, rank, counts, position, below, here, bins, median):
     """Add one sample per row of `counts` and move each median to the first bin whose cumulative count >= rank."""
     top = np.float64(centres.shape[0] - 1)
-    for i in range(values.shape[0]):
-        place = values[i] * scale + shift
-        # Not a number goes to bin 0 as well.
-        bin_ = int(min(place, top)) if place > 0.0 else 0
-        row = counts[i]
-        row[bin_] += 1
-        j = position[i]
-        lower = below[i]
-        at = here[i]
-        if bin_ < j:
-            lower += 1
-        elif bin_ == j:
-            at += 1
-        while lower >= rank:
-            j -= 1
-            at = row[j]
-            lower -= at
-        while lower + at < rank:
-            lower += at
-            j += 1
-            at = row[j]
-        position[i] = j
-        below[i] = lower
-        here[i] = at
-        median[i] = centres[j]
+    size, width = counts.shape
+    flat, one = counts.reshape(-1), np.int32(1)
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        # Bins first, in vectors; not a number goes to bin 0 as well.
+        for i in range(first, last):
+            place = values[i] * scale + shift
+            bins[i - first] = np.int32(min(place, top) if place > 0.0 else 0.0)
+        for i in range(first, last):
+            bin_, start = bins[i - first], i * width
+            flat[start + bin_] += one
+            j, lower, at = position[i], below[i], here[i]
+            # Sums instead of branches: which side a sample falls on cannot be foretold.
+            lower += np.int32(bin_ < j)
+            at += np.int32(bin_ == j)
+            while lower >= rank:
+                j -= 1
+                at = flat[start + j]
+                lower -= at
+            while lower + at < rank:
+                lower += at
+                j += 1
+                at = flat[start + j]
+            position[i], below[i], here[i] = j, lower, at
+            median[i] = centres[j]

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import svd_square
+from pyfaceau._simd import sample_row
 from pyfaceau.landmarks.pdm import project, rotation, shape_3d_kernel
 
 SUPPORT = 11  # side of a patch expert's support, pixels: fixed in the format
@@ -120,21 +121,19 @@ def _cut_area(gray, m, along_x, along_y, area):
     if not (low_x > -1e6 and low_y > -1e6 and high_x < 1e6 and high_y < 1e6):
         area[:] = np.float32(0)
         return
-    flat, pitch, one = gray.reshape(-1), np.uint64(width), np.uint64(1)
+    flat, out = gray.reshape(-1), area.reshape(-1)
     for y in range(side):
         x0 = np.int32(np.rint((m01 * y + m02) * 1024.0)) + np.int32(16)
         y0 = np.int32(np.rint((m11 * y + m12) * 1024.0)) + np.int32(16)
+        if inside:
+            sample_row(flat, width, x0, y0, along_x, along_y, side, out, y * side)
+            continue
         for x in range(side):
             sx, sy = (x0 + along_x[x]) >> np.int32(5), (y0 + along_y[x]) >> np.int32(5)
             fx, fy = sx & np.int32(31), sy & np.int32(31)
             column, row = sx >> np.int32(5), sy >> np.int32(5)
-            if inside:
-                at = np.uint64(row) * pitch + np.uint64(column)
-                p00, p01 = np.int32(flat[at]), np.int32(flat[at + one])
-                p10, p11 = np.int32(flat[at + pitch]), np.int32(flat[at + pitch + one])
-            else:
-                p00, p01 = _clipped(gray, row, column), _clipped(gray, row, column + 1)
-                p10, p11 = _clipped(gray, row + 1, column), _clipped(gray, row + 1, column + 1)
+            p00, p01 = _clipped(gray, row, column), _clipped(gray, row, column + 1)
+            p10, p11 = _clipped(gray, row + 1, column), _clipped(gray, row + 1, column + 1)
             # Weights are multiples of 1/1024 and pixels are bytes: this integer sum is the float32 one, exactly.
             above, below = (whole - fx) * p00 + fx * p01, (whole - fx) * p10 + fx * p11
             area[y, x] = np.float32((whole - fy) * above + fy * below) * to_grey

@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pyfaceau.landmarks.areas import cut_areas
 from pyfaceau.landmarks.experts import Experts, prepare_experts
-from pyfaceau.landmarks.pdm import fit_points_kernel, shape_2d
+from pyfaceau.landmarks.experts.ccnf import CCNFExperts
+from pyfaceau.landmarks.pdm import shape_2d
+from pyfaceau.landmarks.points import fit_points_kernel
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
+from pyfaceau.landmarks.scales import SMALLEST_SCALE, expert_arrays, fit_scales, step_arrays
 from pyfaceau.threads import Crew
 from pyfaceau.weights.models import LandmarkModel, Part
 
-_SMALLEST_SCALE = 0.25  # px per mm below which a fit is given up
 _PART_SCALE = 0.9  # parts are fitted where the face is larger than this share of their own scale
 
 
@@ -54,6 +57,18 @@ _INNER = FitSettings(windows=(9,), reg=2.5, sigma=1.75, weight_factor=2.5, per_s
 PART_SETTINGS = {"left_eye_28": _EYE, "right_eye_28": _EYE, "inner": _INNER}
 
 
+@dataclass(frozen=True)
+class Step:
+    """One scale of a fit: index of the patch experts, window (response pixels), parameters, whether it is the last."""
+
+    scale: int
+    window: int
+    reg: np.float32
+    sigma: np.float32
+    factor: float
+    last: bool
+
+
 class Fitter:
     """A landmark model laid out for the kernels, with work space for one caller; a ``crew`` may help."""
 
@@ -69,7 +84,22 @@ class Fitter:
         self.likelihood = np.float32(-10)
         self.view = 0
         self._work: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._weights: dict[tuple[int, int, float], np.ndarray] = {}
+        self._pdm = (model.pdm.mean, model.pdm.modes, model.pdm.modes_t, model.pdm.eigenvalues)
+        self._frame = (self.base, self.forward, self.backward, np.zeros(n, np.float32))
+        ccnf = [experts for experts in self.experts if isinstance(experts, CCNFExperts)]
+        self._ccnf = ccnf if len(ccnf) == len(self.experts) else []
+        self._fused = expert_arrays(ccnf) if self._ccnf else None
+        self._plans: dict[FitSettings, tuple[Any, ...]] = {}
+
+    def steps(self, settings: FitSettings) -> list[Step]:
+        """The scales that a fit goes through."""
+        windows = [*settings.windows, *[0] * len(self.patches)][: len(self.patches)]
+        following = [*windows[1:], 0]
+        return [
+            Step(k, windows[k], *settings.at_scale(self.patches[min(k, 2)].scale), following[k] == 0)
+            for k in range(len(windows))
+            if windows[k] > 0
+        ]
 
     def fit(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
         """Fit to ``gray`` [H, W] uint8 from ``g`` [6] and ``p`` [m], which are updated in place.
@@ -77,28 +107,39 @@ class Fitter:
         ``likelihood``, ``likelihoods`` and ``view`` describe the fit afterwards. Returns False where the face
         became too small and the rest was given up.
         """
-        windows = settings.windows
-        for k, (patches, experts) in enumerate(zip(self.patches, self.experts, strict=True)):
-            window = windows[k] if k < len(windows) else 0
-            if window == 0:
-                continue
-            areas, responses = self._buffers(window)
+        if self._fused is None:
+            return self._fit_by_scale(gray, g, p, settings)
+        plan = self._plans.get(settings)
+        if plan is None:
+            steps = self.steps(settings)
+            if not steps:
+                return True
+            plan = self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers)
+        self.view, fitted, likelihood = fit_scales(
+            gray, self._pdm, self._fused, plan, self._frame, settings.iterations, g, p, self.likelihoods,
+            self.likelihood,
+        )  # fmt: skip
+        self.likelihood = np.float32(likelihood)
+        return bool(fitted)
+
+    def _fit_by_scale(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
+        for step in self.steps(settings):
+            patches, experts = self.patches[step.scale], self.experts[step.scale]
+            areas, responses = self.buffers(step.window)
             pdm = self.pdm
             self.view = cut_areas(
                 gray, pdm.mean, pdm.modes_t, patches.centers, patches.visible, patches.scale, g, p,
                 self.base, self.forward, self.backward, areas,
             )  # fmt: skip
             experts.respond(areas, self.view, responses)
-            reg, sigma, factor = settings.at_scale(self.patches[min(k, 2)].scale)
-            last = k + 1 == len(self.patches) or k + 1 >= len(windows) or windows[k + 1] == 0
             wanted, likelihood = solve_scale(
                 pdm.mean, pdm.modes, pdm.modes_t, pdm.eigenvalues, responses, patches.visible[self.view],
-                self._landmark_weights(k, factor), kernel_table(window, float(sigma)),
-                self.base, self.forward, self.backward, reg, sigma, settings.iterations, last, g, p, self.likelihoods,
+                self._landmark_weights(step), kernel_table(step.window, float(step.sigma)), self.base, self.forward,
+                self.backward, step.reg, step.sigma, settings.iterations, step.last, g, p, self.likelihoods,
             )  # fmt: skip
             if wanted:
                 self.likelihood = np.float32(likelihood)
-            if g[0] < _SMALLEST_SCALE:
+            if g[0] < SMALLEST_SCALE:
                 return False
         return True
 
@@ -107,21 +148,20 @@ class Fitter:
         pdm = self.pdm
         fit_points_kernel(pdm.mean, pdm.modes, self.prior, landmarks, g, p, np.empty(0))
 
-    def _buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+    def buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """Work space of a window: areas [n, w + 10, w + 10] and response maps [n, w, w], float32."""
         if window not in self._work:
             n, side = self.pdm.n, window + 10
             self._work[window] = np.zeros((n, side, side), np.float32), np.zeros((n, window, window), np.float32)
         return self._work[window]
 
-    def _landmark_weights(self, k: int, factor: float) -> np.ndarray:
-        """Diagonal landmark weights of scale ``k`` at the current view; empty for all ones."""
-        if factor <= 0:
+    def _landmark_weights(self, step: Step) -> np.ndarray:
+        """Diagonal landmark weights at the current view; empty for all ones."""
+        if step.factor <= 0:
             return np.empty(0, np.float32)
-        key = (k, self.view, factor)
-        if key not in self._weights:
-            confidence = np.where(self.patches[k].visible[self.view], self.experts[k].confidence[self.view], 0)
-            self._weights[key] = (np.float32(factor) * confidence).astype(np.float32)
-        return self._weights[key]
+        k = step.scale
+        confidence = np.where(self.patches[k].visible[self.view], self.experts[k].confidence[self.view], 0)
+        return (np.float32(step.factor) * confidence).astype(np.float32)
 
 
 @dataclass

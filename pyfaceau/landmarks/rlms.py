@@ -12,16 +12,9 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve
-from pyfaceau.landmarks.pdm import (
-    gradient,
-    jacobian,
-    normal_matrix,
-    padded_columns,
-    project,
-    rotation,
-    shape_3d_kernel,
-    update_rigid,
-)
+from pyfaceau._simd import paired_moments
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 
 
 @cache
@@ -43,27 +36,47 @@ def kernel_table(window: int, sigma: float) -> np.ndarray:
 
 
 @kernel
-def _mean_shift(response, table, dx, dy):
-    """Kernel-weighted mean position (x, y) in a response map [w, w] around (dx, dy), which must lie in it.
+def _cell_moments(window, moments):
+    """Factors of a cell's weight in the mean shift's sums: 1, x, y, 0 for every cell in raster order."""
+    for r in range(window):
+        for c in range(window):
+            k = 4 * (r * window + c)
+            moments[k], moments[k + 1], moments[k + 2] = np.float32(1), np.float32(c), np.float32(r)
+            moments[k + 3] = np.float32(0)
 
-    Three float32 sums in raster order, as the reference: the shifts then agree to the bit.
+
+@kernel
+def mean_positions(responses, table, moments, landmarks, places, count, sums, means):
+    """Kernel-weighted mean positions around places in response maps: three float32 sums in raster order, as the
+    reference, for two landmarks at a time. The shifts then agree to the bit.
+
+    Parameters
+    ----------
+    responses : np.ndarray [shape=(n, w, w), dtype=float32]
+    table : np.ndarray
+        `kernel_table` of the window and sigma.
+    moments : np.ndarray [shape=(4 w^2,), dtype=float32]
+        Of `_cell_moments`.
+    landmarks : np.ndarray [shape=(>= count,), dtype=int64]
+        Whose maps.
+    places, means : np.ndarray [shape=(>= count, 2), dtype=float32], in / out
+        x, y in response pixels; places must lie in the map.
+    sums : np.ndarray [shape=(8,), dtype=float32]
+        Work space.
     """
-    w = response.shape[0]
-    tenth = np.float32(0.1)
-    weights = table[int(np.float64(dx / tenth) + 0.5), int(np.float64(dy / tenth) + 0.5)]
-    total = sum_x = sum_y = np.float32(0)
-    k, row = 0, np.float32(0)
-    for r in range(w):
-        column = np.float32(0)
-        for c in range(w):
-            v = response[r, c] * weights[k]
-            total += v
-            sum_x += v * column
-            sum_y += v * row
-            column += np.float32(1)
-            k += 1
-        row += np.float32(1)
-    return sum_x / total, sum_y / total
+    w = responses.shape[1]
+    cells, steps, tenth = w * w, table.shape[0], np.float32(0.1)
+    maps, kernels = responses.reshape(-1), table.reshape(-1)
+    for k in range(0, count, 2):
+        other = min(k + 1, count - 1)
+        k_row = int(np.float64(places[k, 0] / tenth) + 0.5) * steps + int(np.float64(places[k, 1] / tenth) + 0.5)
+        row = int(np.float64(places[other, 0] / tenth) + 0.5) * steps + int(np.float64(places[other, 1] / tenth) + 0.5)
+        paired_moments(
+            maps, landmarks[k] * cells, landmarks[other] * cells, kernels, k_row * cells, row * cells,
+            moments, cells, sums,
+        )  # fmt: skip
+        means[k, 0], means[k, 1] = sums[1] / sums[0], sums[2] / sums[0]
+        means[other, 0], means[other, 1] = sums[5] / sums[4], sums[6] / sums[4]
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
@@ -120,15 +133,17 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
+    places, means, sums = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32), np.empty(8, np.float32)
+    seen, moments = np.empty(n, np.int64), np.empty(4 * w * w, np.float32)
+    _cell_moments(w, moments)
     padded = padded_columns(columns)
     j, h, even = (
         np.zeros((2 * n, padded), np.float32),
-        np.empty((padded, padded), np.float32),
+        np.empty((padded, system_stride(columns)), np.float32),
         np.empty(160, np.float32),
     )
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
     b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
-    diagonal = np.empty(columns, np.float32)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
     zero, three = np.float32(0), np.float32(3)
 
@@ -148,6 +163,7 @@ def rlms(
                 break
         previous[:] = points
         jacobian(g, r, shape, modes, columns, j)
+        count = 0
         for i in range(n):
             if not visible[i]:
                 j[i] = zero
@@ -159,9 +175,11 @@ def rlms(
             # NaN of a runaway fit fails both comparisons and must not index the table
             dx = dx if dx > zero else zero
             dy = dy if dy > zero else zero
-            dx, dy = min(dx, edge), min(dy, edge)
-            mx, my = _mean_shift(responses[i], table, dx, dy)
-            sx, sy = mx - dx, my - dy
+            places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
+            count += 1
+        mean_positions(responses, table, moments, seen, places, count, sums, means)
+        for k in range(count):
+            i, sx, sy = seen[k], means[k, 0] - places[k, 0], means[k, 1] - places[k, 1]
             shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
         if weights.shape[0] > 0:
             for i in range(n):
@@ -175,22 +193,21 @@ def rlms(
                 prior = reg / eigenvalues[k]
                 h[6 + k, 6 + k] += prior
                 b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior) * np.float64(p[k]))
-        cholesky_solve(h, b, total, diagonal)
+        cholesky_solve(h, b, total)
         update_rigid(g, r, b)
         for k in range(m):
             bound = three * np.sqrt(eigenvalues[k])
             value = p[k] if rigid else p[k] + b[6 + k]
             p[k] = min(bound, max(-bound, value))
 
-    likelihood, count, column = 0.0, 0, np.empty(w, np.float32)
+    likelihood, kx = 0.0, np.empty(w, np.float32)
     for i in range(likelihoods.shape[0]):
         if not visible[i]:
             likelihoods[i] = np.float32(-1e8)
             continue
-        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, column)
+        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
         likelihood += math.log(np.float64(likelihoods[i]) + 1e-8)
-        count += 1
-    return np.float32(likelihood / count) if count > 0 else zero
+    return np.float32(likelihood / count) if likelihoods.shape[0] > 0 and count > 0 else zero
 
 
 @kernel

@@ -113,7 +113,7 @@ class Tracker:
         self.nanoseconds: dict[str, int] = {}
 
     def track(self, bgr: np.ndarray, gray: np.ndarray) -> Track:
-        """Take the next frame: ``bgr`` [H, W, 3] and ``gray`` [H, W], uint8.
+        """Take the next frame: ``bgr`` [H, W, 3] and ``gray`` [H, W], uint8, in C order.
 
         Never raises for what is in the picture: a frame without a face gives ``success`` False and the state
         that the tracker holds.

@@ -10,7 +10,7 @@ from pyfaceau._linalg import svd_square
 from pyfaceau.au import align
 from pyfaceau.au.mask import LIFTED, _mask
 from pyfaceau.errors import ModelError, PyfaceauError
-from pyfaceau.landmarks.pdm import fit_to_points
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.tests import au_data as data
 from pyfaceau.tests.shared import needs_shared, stage
 

@@ -12,7 +12,8 @@ from pyfaceau.config import Config
 from pyfaceau.landmarks import fit as module
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import PART_SETTINGS, FitSettings, Fitter, PartFitter, refine_parts
-from pyfaceau.landmarks.pdm import fit_to_points, shape_2d
+from pyfaceau.landmarks.pdm import shape_2d
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.landmarks.rlms import solve_scale
 from pyfaceau.landmarks.tracker import Tracker
 from pyfaceau.tests import landmark_twin as twin
@@ -257,6 +258,13 @@ def tiny_start(scale: float = 1.1) -> tuple[np.ndarray, np.ndarray]:
     return np.array([scale, 0, 0, 0, 320, 240], np.float32), np.zeros(3, np.float32)
 
 
+def by_scale(model: LandmarkModel) -> Fitter:
+    """A fitter that takes one scale after another, as it does for experts other than CCNF."""
+    fitter = Fitter(model)
+    fitter._fused = None
+    return fitter
+
+
 @pytest.mark.parametrize(
     ("windows", "expected"),
     [
@@ -272,20 +280,20 @@ def test_scales_run_where_there_is_a_window(
     solved: list[dict[str, Any]], windows: tuple[int, ...], expected: list[tuple[int, bool]]
 ) -> None:
     """Likelihoods are taken at the last scale and before a skipped one."""
-    fitter = Fitter(tiny_model((0.25, 0.35, 0.5, 1.0)))
+    fitter = by_scale(tiny_model((0.25, 0.35, 0.5, 1.0)))
     assert fitter.fit(wave_picture(), *tiny_start(), FitSettings(windows=windows))
     assert [(call["window"], call["last"]) for call in solved] == expected
     assert (float(fitter.likelihood) == -10) == (not expected)
 
 
 def test_more_windows_than_scales(solved: list[dict[str, Any]]) -> None:
-    assert Fitter(tiny_model((1.0, 1.5))).fit(wave_picture(), *tiny_start(), FitSettings(windows=(3, 5, 9)))
+    assert by_scale(tiny_model((1.0, 1.5))).fit(wave_picture(), *tiny_start(), FitSettings(windows=(3, 5, 9)))
     assert [(call["window"], call["last"]) for call in solved] == [(3, False), (5, True)]
 
 
 def test_the_fourth_scale_is_adapted_as_the_third(solved: list[dict[str, Any]]) -> None:
     settings = FitSettings(weight_factor=2.5, iterations=3)
-    assert Fitter(tiny_model((0.25, 0.35, 0.5, 1.0))).fit(wave_picture(), *tiny_start(), settings)
+    assert by_scale(tiny_model((0.25, 0.35, 0.5, 1.0))).fit(wave_picture(), *tiny_start(), settings)
     np.testing.assert_allclose([call["reg"] for call in solved], [25, 17.7186, 10, 10], rtol=1e-5)
     np.testing.assert_allclose([call["sigma"] for call in solved], [1.5, 1.62136, 1.75, 1.75], rtol=1e-5)
     assert {call["iterations"] for call in solved} == {3}
@@ -295,13 +303,13 @@ def test_the_fourth_scale_is_adapted_as_the_third(solved: list[dict[str, Any]]) 
 
 
 def test_no_weights_unless_asked_for(solved: list[dict[str, Any]]) -> None:
-    assert Fitter(tiny_model()).fit(wave_picture(), *tiny_start(), FitSettings())
+    assert by_scale(tiny_model()).fit(wave_picture(), *tiny_start(), FitSettings())
     assert {call["weights"].shape for call in solved} == {(0,)}
 
 
 def test_weights_follow_the_view_and_leave_out_the_invisible(solved: list[dict[str, Any]]) -> None:
     model = tiny_model((0.5,), views=3)
-    fitter = Fitter(model)
+    fitter = by_scale(model)
     for view in (0, 2, 1):
         g, p = tiny_start()
         g[2] = -0.35 * view
@@ -317,13 +325,13 @@ def test_weights_of_the_inner_part_are_the_recorded_ones(solved: list[dict[str, 
     inner = list(recordings(*FRAMES[7]))[1]
     assert inner.name == "inner"
     g, p = inner["init_global"].copy(), inner["init_local"].copy()
-    Fitter(inner.model).fit(inner.gray, g, p, PART_SETTINGS["inner"])
+    by_scale(inner.model).fit(inner.gray, g, p, PART_SETTINGS["inner"])
     np.testing.assert_array_equal(solved[0]["weights"], inner["s0.rigid.weights"])
 
 
 def test_a_face_that_becomes_too_small_is_given_up(solved: list[dict[str, Any]]) -> None:
     """Below 0.25 px per mm after a scale; its likelihood is still taken, the scales to come are skipped."""
-    fitter, (g, p) = Fitter(tiny_model()), tiny_start(0.2)
+    fitter, (g, p) = by_scale(tiny_model()), tiny_start(0.2)
     assert not fitter.fit(np.zeros((480, 640), np.uint8), g, p, FitSettings())
     assert len(solved) == 1
     assert g[0] < 0.25
@@ -331,9 +339,24 @@ def test_a_face_that_becomes_too_small_is_given_up(solved: list[dict[str, Any]])
 
 
 def test_a_small_face_is_fitted(solved: list[dict[str, Any]]) -> None:
-    fitter, (g, p) = Fitter(tiny_model()), tiny_start(0.27)
+    fitter, (g, p) = by_scale(tiny_model()), tiny_start(0.27)
     assert fitter.fit(np.zeros((480, 640), np.uint8), g, p, FitSettings())
     assert len(solved) == 3
+
+
+@pytest.mark.parametrize("windows", [(11, 9, 7, 5), (0, 9, 7, 0), (11, 0, 7, 5), (0, 0, 0, 0)])
+@pytest.mark.parametrize("factor", [0.0, 2.5])
+@pytest.mark.parametrize("scale", [0.2, 1.1])
+def test_one_kernel_does_what_the_scales_do(windows: tuple[int, ...], factor: float, scale: float) -> None:
+    model = tiny_model((0.25, 0.35, 0.5, 1.0), views=3)
+    settings = FitSettings(windows=windows, weight_factor=factor)
+    states = []
+    for make in (Fitter, by_scale):
+        fitter, (g, p) = make(model), tiny_start(scale)
+        g[2] = -0.7
+        fitted = [fitter.fit(wave_picture(), g, p, settings) for _ in range(2)]
+        states.append((fitted, g.tobytes(), p.tobytes(), fitter.likelihoods.tobytes(), fitter.likelihood, fitter.view))
+    assert states[0] == states[1]
 
 
 def test_fits_agree_with_the_twin() -> None:

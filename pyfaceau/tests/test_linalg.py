@@ -14,10 +14,10 @@ F32_EPS = np.finfo(np.float32).eps
 
 def solve(h: np.ndarray, b: np.ndarray) -> tuple[bool, np.ndarray]:
     size, x = len(b), b.copy()
-    padded = -(-size // 8) * 8  # the kernel takes eight rows at a time
-    work = np.zeros((padded, padded), np.float32)
-    work[:size, :size] = h
-    solved = _linalg.cholesky_solve(work, x, np.empty(size + 7), np.empty(size, np.float32))
+    width = (size // 8 + 1) * 8  # whole vectors, and room for the right-hand side
+    work = np.full((size, width), np.nan, np.float32)
+    work[:, :size] = np.tril(h)
+    solved = _linalg.cholesky_solve(work, x, np.empty(width))
     return bool(solved), x
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
+from pyfaceau.landmarks import normal
 from pyfaceau.landmarks import pdm as module
-from pyfaceau.landmarks.pdm import fit_to_points, rotation_matrix, shape_2d, shape_3d
+from pyfaceau.landmarks.pdm import rotation_matrix, shape_2d, shape_3d
+from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.landmark_material import CLIPS, FRAMES, openface_model, planar, recordings, tiny_pdm
 from pyfaceau.tests.shared import needs_shared, stage
@@ -42,16 +44,16 @@ def update(g: np.ndarray, delta: ArrayLike) -> np.ndarray:
 def normal_matrix(jw: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Lower triangle of jw^T j; zeros above."""
     columns = j.shape[1]
-    extra = module.padded_columns(columns) - columns
+    extra = normal.padded_columns(columns) - columns
     h = np.full((columns + extra, columns + extra), np.nan, np.float32)
     padded = (np.ascontiguousarray(np.pad(a, ((0, 0), (0, extra))), np.float32) for a in (jw, j))
-    module.normal_matrix(*padded, columns, np.empty(160, np.float32), h)
+    normal.normal_matrix(*padded, columns, np.empty(160, np.float32), h)
     return np.tril(h[:columns, :columns])
 
 
 def gradient(jw: np.ndarray, residual: np.ndarray) -> np.ndarray:
     b = np.empty(jw.shape[1], np.float32)
-    module.gradient(jw, residual, jw.shape[1], np.empty(jw.shape[1]), b)
+    normal.gradient(jw, residual, jw.shape[1], np.empty(jw.shape[1]), b)
     return b
 
 

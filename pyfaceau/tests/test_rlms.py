@@ -62,7 +62,13 @@ class Problem:
 def mean_shift(response: np.ndarray, sigma: float, dx: float, dy: float) -> np.ndarray:
     """Shift (x, y) from a position inside the map."""
     at = np.array([dx, dy], np.float32)
-    x, y = module._mean_shift(response, kernel_table(len(response), sigma), at[0], at[1])
+    moments, means = np.empty(4 * response.size, np.float32), np.empty((1, 2), np.float32)
+    module._cell_moments(len(response), moments)
+    module.mean_positions(
+        np.ascontiguousarray(response)[None], kernel_table(len(response), sigma), moments, np.zeros(1, np.int64),
+        at[None], 1, np.empty(8, np.float32), means,
+    )  # fmt: skip
+    x, y = means[0]
     return np.array([x, y], np.float32) - at
 
 

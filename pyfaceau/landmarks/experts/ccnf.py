@@ -237,12 +237,15 @@ class CCNFExperts:
         self.inverse_alpha = np.divide(1, 2 * sums, out=np.zeros_like(sums), where=sums > 0)
         self.confidence = source.confidence.astype(np.float32)
 
+    def covariance(self, window: int) -> np.ndarray:
+        """`sigma_matrices` of the window."""
+        if window not in self._sigma:
+            self._sigma[window] = sigma_matrices(self.patches, window)
+        return self._sigma[window]
+
     def respond(self, areas: np.ndarray, view: int, responses: np.ndarray) -> None:
         """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10] (which are used up) for one view."""
-        window = responses.shape[1]
-        sigma = self._sigma.get(window)
-        if sigma is None:
-            sigma = self._sigma[window] = sigma_matrices(self.patches, window)
+        sigma = self.covariance(responses.shape[1])
         ccnf_responses(
             areas, self.patches.visible[view], self.weights[view], self.weight_sums[view], self.bias[view],
             self.twice_alpha[view], sigma[view] if len(sigma) else sigma.reshape(0, 0, 0), self.inverse_alpha[view],

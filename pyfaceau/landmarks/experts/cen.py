@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, claim, move, normalise
+from pyfaceau._simd import LANES
+from pyfaceau._simd_layers import claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts.ccnf import block_statistics
 from pyfaceau.landmarks.experts.dense import dense_layer

@@ -8,7 +8,8 @@ all columns of the input meet a weight while it is in the first-level cache.
 from __future__ import annotations
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, layer_tile, logistic
+from pyfaceau._simd import LANES, logistic
+from pyfaceau._simd_layers import layer_tile
 
 SIGMOID, RELU = 0, 2
 _ITEM = 4  # bytes of a weight
@@ -35,7 +36,7 @@ def _width(vectors):
 def _tile(
     rows, width, address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs
 ):
-    """One of the tiles; see `pyfaceau._simd.layer_tile`."""
+    """One of the tiles; see `pyfaceau._simd_layers.layer_tile`."""
     if width == 3:
         _tile_4x3(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
     elif width == 5:

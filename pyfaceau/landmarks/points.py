@@ -1,0 +1,176 @@
+"""Fitting the point distribution model to 2-D points ("CalcParams").
+
+OpenFace 2.2 specification, part 2, section 6; roundings as in section 6a.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyfaceau._jit import kernel
+from pyfaceau._linalg import cholesky_solve
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
+from pyfaceau.weights.models import PDM
+
+_MAX_PASSES = 1000
+
+
+@kernel
+def _project_double(g, r, shape, points):
+    """As `project`, with the sum and the scale in float64: the fit's own residual."""
+    n = shape.shape[0] // 3
+    for row in range(2):
+        r0, r1, r2 = np.float64(r[row, 0]), np.float64(r[row, 1]), np.float64(r[row, 2])
+        s, t = np.float64(g[0]), g[4 + row]
+        for i in range(n):
+            v = r0 * np.float64(shape[i]) + r1 * np.float64(shape[n + i]) + r2 * np.float64(shape[2 * n + i])
+            points[row * n + i] = np.float32(s * v) + t
+
+
+@kernel
+def _box(points, n):
+    """Smallest and largest x and y of a shape vector."""
+    low_x = high_x = points[0]
+    low_y = high_y = points[n]
+    for i in range(1, n):
+        low_x, high_x = min(low_x, points[i]), max(high_x, points[i])
+        low_y, high_y = min(low_y, points[n + i]), max(high_y, points[n + i])
+    return low_x, high_x, low_y, high_y
+
+
+@kernel
+def _norm_of_difference(a, b):
+    """Euclidean norm of a float32 difference, summed in float64."""
+    total = 0.0
+    for i in range(a.shape[0]):
+        d = np.float64(a[i] - b[i])
+        total += d * d
+    return math.sqrt(total)
+
+
+@kernel
+def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
+    """Fit ``g`` [6] and ``p`` [m] to landmarks [2n] that are all known. See `fit_to_points`.
+
+    ``prior`` [m] is 1 / eigenvalue. ``errors`` receives the residual norm before and after each
+    pass as far as it is long enough. Returns the number of passes.
+    """
+    n, m = mean.shape[0] // 3, modes.shape[1]
+    size = 6 + m
+    half, step = np.float32(2), np.float32(0.75)
+    lx0, lx1, ly0, ly1 = _box(landmarks, n)
+    mx0, mx1, my0, my1 = _box(mean, n)
+    g[0] = ((lx1 - lx0) / (mx1 - mx0) + (ly1 - ly0) / (my1 - my0)) / half
+    g[1] = g[2] = g[3] = np.float32(0)
+    g[4], g[5] = (lx0 + lx1) / half, (ly0 + ly1) / half
+    p[:] = np.float32(0)
+
+    shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
+    residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
+    padded = padded_columns(size)
+    j, h, even = (
+        np.zeros((2 * n, padded), np.float32),
+        np.empty((padded, system_stride(size)), np.float32),
+        np.empty(160, np.float32),
+    )
+    b, total = np.empty(size, np.float32), np.empty(padded + 8, np.float64)
+
+    rotation(g[1:4], r)
+    error, misses = np.inf, 0
+    for passes in range(_MAX_PASSES + 1):
+        # The error belongs to the newest rigid parameters and the shape from before the last pass ...
+        if passes == 0:
+            shape_3d_kernel(mean, modes_t, p, shape)
+        _project_double(g, r, shape, points)
+        new_error = _norm_of_difference(points, landmarks)
+        if passes < errors.shape[0]:
+            errors[passes] = new_error
+        if passes > 0:
+            for k in range(m):
+                p[k] += b[6 + k]
+        if 0.999 * error < new_error:
+            misses += 1
+        if misses == 3 or passes == _MAX_PASSES:
+            return passes
+        error = new_error
+        # ... the residual to the newest of both.
+        if passes > 0:
+            shape_3d_kernel(mean, modes_t, p, shape)
+            _project_double(g, r, shape, points)
+        for i in range(2 * n):
+            residual[i] = landmarks[i] - points[i]
+        jacobian(g, r, shape, modes, size, j)
+        normal_matrix(j, j, size, even, h)
+        gradient(j, residual, size, total, b)
+        for k in range(m):
+            h[6 + k, 6 + k] += prior[k]
+            b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
+        cholesky_solve(h, b, total)
+        for k in range(size):
+            b[k] *= step
+        update_rigid(g, r, b)
+        rotation(g[1:4], r)
+    return _MAX_PASSES
+
+
+@kernel
+def fit_points_kernel(mean, modes, prior, landmarks, g, p, errors):
+    """`calc_params` on those landmarks whose x is not exactly zero (zero marks a missing point)."""
+    n, m = mean.shape[0] // 3, modes.shape[1]
+    known = 0
+    for i in range(n):
+        known += landmarks[i] != 0
+    if known == 0:
+        g[:], p[:] = np.float32(0), np.float32(0)
+        return 0
+    # Always copied, also where nothing is missing: cheap, and calc_params is compiled for one kind of array.
+    some_mean, some_landmarks = np.empty(3 * known, np.float32), np.empty(2 * known, np.float32)
+    some_modes, some_modes_t = np.empty((3 * known, m), np.float32), np.empty((m, 3 * known), np.float32)
+    to = 0
+    for i in range(n):
+        if landmarks[i] == 0:
+            continue
+        some_landmarks[to], some_landmarks[known + to] = landmarks[i], landmarks[n + i]
+        for axis in range(3):
+            some_mean[axis * known + to] = mean[axis * n + i]
+            some_modes[axis * known + to] = modes[axis * n + i]
+        to += 1
+    for k in range(m):
+        for i in range(3 * known):
+            some_modes_t[k, i] = some_modes[i, k]
+    return calc_params(some_mean, some_modes, some_modes_t, prior, some_landmarks, g, p, errors)
+
+
+def fit_to_points(pdm: PDM, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Fit the model to 2-D landmarks ("CalcParams").
+
+    Regularised Gauss-Newton from a frontal start, steps of 0.75, stopped at the third pass that improves
+    the residual by less than 0.1 % (OpenFace 2.2 specification, part 2, section 6). Local parameters are
+    not clamped. Landmarks whose x is exactly 0 are missing.
+
+    Parameters
+    ----------
+    pdm : PDM
+        Model of n points and m modes.
+    landmarks : np.ndarray [shape=(2n,), dtype=float32]
+        x0..xn-1 y0..yn-1, pixels.
+
+    Returns
+    -------
+    g : np.ndarray [shape=(6,), dtype=float32]
+    p : np.ndarray [shape=(m,), dtype=float32]
+    passes : int
+    errors : np.ndarray [shape=(passes + 1,), dtype=float64]
+        Residual norm (pixels) before and after each pass.
+    """
+    landmarks = np.ascontiguousarray(landmarks, np.float32)
+    if landmarks.shape != (2 * pdm.n,):
+        raise ValueError(f"landmarks of shape {landmarks.shape}, expected ({2 * pdm.n},)")
+    g, p = np.empty(6, np.float32), np.empty(pdm.m, np.float32)
+    errors = np.empty(_MAX_PASSES + 1)
+    prior = np.float32(1) / pdm.eigenvalues
+    passes = fit_points_kernel(pdm.mean, pdm.modes, prior, landmarks, g, p, errors)
+    return g, p, passes, errors[: passes + 1]
