@@ -80,6 +80,60 @@ def cholesky_solve(h, b, pivots):
 
 
 @kernel
+def cholesky_inverse(a, inverse):
+    """Inverse of a symmetric positive definite float32 matrix: ``cv2.invert(..., DECOMP_CHOLESKY)`` below 100 rows.
+
+    Not quite symmetric, as that one's: each column is a solution of its own.
+
+    Parameters
+    ----------
+    a : np.ndarray [shape=(k, k), dtype=float32]
+        Lower triangle is read.
+    inverse : np.ndarray [shape=(k, k), dtype=float32], out
+
+    Returns
+    -------
+    bool
+        False, with ``inverse`` undefined, when ``a`` is not positive definite.
+    """
+    size = a.shape[0]
+    rest, factor = np.empty((size, size), np.float64), np.zeros((size, size), np.float32)  # both by columns
+    diagonal, sums = np.empty(size, np.float32), np.empty(size, np.float64)
+    for j in range(size):
+        for i in range(j, size):
+            rest[j, i] = a[i, j]
+    for k in range(size):
+        if rest[k, k] < _F32_EPS:
+            return False
+        diagonal[k] = np.float32(1.0 / math.sqrt(rest[k, k]))
+        for i in range(k + 1, size):
+            factor[k, i] = np.float32(rest[k, i] * np.float64(diagonal[k]))
+        for j in range(k + 1, size):
+            pivot = factor[k, j]
+            rest[j, j] -= np.float64(pivot) * np.float64(pivot)
+            for i in range(j + 1, size):
+                rest[j, i] -= np.float64(factor[k, i] * pivot)
+    # Both substitutions for all right-hand sides at once; every sum in the order of a single one.
+    for i in range(size):
+        sums[: i + 1] = 0.0
+        sums[i] = 1.0
+        for k in range(i):
+            for j in range(k + 1):
+                sums[j] -= np.float64(factor[k, i] * inverse[k, j])
+        for j in range(size):
+            inverse[i, j] = np.float32(sums[j] * np.float64(diagonal[i])) if j <= i else np.float32(0)
+    for i in range(size - 1, -1, -1):
+        for j in range(size):
+            sums[j] = inverse[i, j]
+        for k in range(size - 1, i, -1):
+            for j in range(size):
+                sums[j] -= np.float64(factor[i, k] * inverse[k, j])
+        for j in range(size):
+            inverse[i, j] = np.float32(sums[j] * np.float64(diagonal[i]))
+    return True
+
+
+@kernel
 def svd_square(at, w, vt):
     """One-sided Jacobi SVD of a small square float32 matrix, as ``cv2.SVDecomp``.
 

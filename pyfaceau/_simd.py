@@ -89,42 +89,6 @@ def logistic(typingctx, values, at):
     return types.void(values, types.intp), generate
 
 
-@intrinsic
-def neuron_sums(typingctx, products, means, inverse_norms, bias, weight_sums, twice_alpha, count, sums):
-    """Add the sum over eight neurons q of ``twice_alpha[q] logistic(z[k, q])`` to ``sums[k]``, k < ``count``, where
-
-    ``z[k, q] = bias[q] + (products[8 k + q] - means[k] weight_sums[q]) inverse_norms[k]``. Flat float32 arrays.
-    """
-
-    def generate(context, builder, signature, args):
-        pointers = [_data(context, builder, signature, args, i) for i in (0, 1, 2, 7)]
-        offset, slope, weight = (_load(builder, _data(context, builder, signature, args, i)) for i in (3, 4, 5))
-        with cgutils.for_range(builder, args[6]) as loop:
-            first = builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))
-            product = _load(builder, builder.gep(pointers[0], [first]))
-            mean, inverse = (_splat(builder, builder.load(builder.gep(p, [loop.index]))) for p in pointers[1:3])
-            centred = builder.fsub(product, builder.fmul(mean, slope, flags=_FUSE), flags=_FUSE)
-            z = builder.fadd(offset, builder.fmul(centred, inverse, flags=_FUSE), flags=_FUSE)
-            value, width = builder.fmul(weight, _logistic(builder, z)), LANES
-            while width > 1:  # halves onto each other
-                width //= 2
-                low, high = (
-                    ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width)))
-                    for start in (0, width)
-                )
-                undefined = ir.Constant(value.type, ir.Undefined)
-                value = builder.fadd(
-                    builder.shuffle_vector(value, undefined, low), builder.shuffle_vector(value, undefined, high)
-                )
-            total = builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-            slot = builder.gep(pointers[3], [loop.index])
-            builder.store(builder.fadd(builder.load(slot), total), slot)
-        return context.get_dummy_value()
-
-    flat = (products, means, inverse_norms, bias, weight_sums, twice_alpha)
-    return types.void(*flat, types.intp, sums), generate
-
-
 @cache
 def row_products(count: int, taps: int) -> Any:
     """An intrinsic that correlates one row of ``count`` positions with eight templates at once.

@@ -32,10 +32,10 @@ def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, l
     ----------
     gray : np.ndarray [shape=(H, W), dtype=uint8]
     pdm : mean, modes, modes_t, eigenvalues
-    experts : of each scale, all views: centers, visible, scale (px per mm); weights, sums of weights, bias, twice
-        alpha, 1 / (2 sum of alpha) as `ccnf_responses` takes them; confidence.
+    experts : of each scale, all views: centers, visible, scale (px per mm); weights and twice alpha as
+        `ccnf_responses` takes them; confidence.
     plan : of each step: index of its scale; whether it is the last; reg, sigma and weight factor; covariance of the
-        field, kernel table, work space for areas and responses.
+        field (and an empty one), variances, kernel table, work space for areas and responses.
     frame : base, forward, backward of `cut_areas`, and work space for landmark weights [n].
     likelihoods, likelihood : of the landmarks (overwritten), and the last fit's.
 
@@ -44,8 +44,8 @@ def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, l
     The last view; whether no scale was left out because the face became too small; the mean log likelihood.
     """
     mean, modes, modes_t, eigenvalues = pdm
-    centers, visible, scales, weights, sums, bias, twice_alpha, inverse_alpha, confidence = experts
-    which, last, parameters, fields, no_field, tables, areas, responses = plan
+    centers, visible, scales, weights, twice_alpha, confidence = experts
+    which, last, parameters, fields, no_field, variances, tables, areas, responses = plan
     base, forward, backward, landmark_weights = frame
     view = 0
     for step in range(which.shape[0]):
@@ -58,9 +58,8 @@ def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, l
             field = fields[step][view]
         seen = visible[k][view]
         ccnf_responses(
-            areas[step], seen, weights[k][view], sums[k][view], bias[k][view], twice_alpha[k][view], field,
-            inverse_alpha[k][view], responses[step],
-        )  # fmt: skip
+            areas[step], seen, weights[k][view], twice_alpha[k][view], field, variances[step][view], responses[step]
+        )
         reg, sigma, factor = parameters[step, 0], parameters[step, 1], parameters[step, 2]
         weighted = landmark_weights[:0]
         if factor > 0:
@@ -86,10 +85,7 @@ def expert_arrays(experts: Sequence[CCNFExperts]) -> tuple[Any, ...]:
         tuple(e.patches.centers for e in scales),
         tuple(e.patches.visible for e in scales),
         np.array([e.patches.scale for e in scales]),
-        *(
-            tuple(getattr(e, name) for e in scales)
-            for name in ("weights", "weight_sums", "bias", "twice_alpha", "inverse_alpha", "confidence")
-        ),
+        *(tuple(getattr(e, name) for e in scales) for name in ("weights", "twice_alpha", "confidence")),
     )
 
 
@@ -102,8 +98,9 @@ def step_arrays(
         np.array([step.scale for step in steps]),
         np.array([step.last for step in steps]),
         np.array([(step.reg, step.sigma, step.factor) for step in steps], np.float32),
-        tuple(experts[step.scale].covariance(step.window) for step in padded),
+        tuple(experts[step.scale].covariance(step.window)[0] for step in padded),
         _NO_FIELD,
+        tuple(experts[step.scale].covariance(step.window)[1] for step in padded),
         tuple(kernel_table(step.window, float(step.sigma)) for step in padded),
         tuple(buffers(step.window)[0] for step in padded),
         tuple(buffers(step.window)[1] for step in padded),

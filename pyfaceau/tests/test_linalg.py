@@ -218,3 +218,22 @@ def test_matrix_with_nan_is_no_rotation() -> None:
         r[1, 2] = np.nan
         assert not to_vector(r).any()
         assert not cv2.Rodrigues(r)[0].any()
+
+
+# --- Cholesky inverse -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 49, 81])
+def test_cholesky_inverse(size: int) -> None:
+    rng = np.random.default_rng(size)
+    factor = rng.normal(size=(size, size)).astype(np.float32)
+    a = factor @ factor.T + np.eye(size, dtype=np.float32) * size
+    found = np.empty_like(a)
+    assert _linalg.cholesky_inverse(a, found)
+    _, expected = cv2.invert(a, flags=cv2.DECOMP_CHOLESKY)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(a @ found, np.eye(size), atol=1e-4)
+
+
+def test_cholesky_inverse_of_what_has_none() -> None:
+    assert not _linalg.cholesky_inverse(np.diag([1, -1, 2]).astype(np.float32), np.empty((3, 3), np.float32))

@@ -11,84 +11,32 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, neuron_sums, row_products, tile_product
+from pyfaceau._linalg import cholesky_inverse
+from pyfaceau._simd import LANES, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
+from pyfaceau.landmarks.experts._ccnf_simd import (
+    GROUP,
+    TILE,
+    add_neurons,
+    centre_blocks,
+    last_products,
+    neuron_products,
+    shift_lines,
+)
 from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
 
 _DIAGONAL = np.zeros((0, 0, 0, 0), np.float32)
 _DIAGONAL.flags.writeable = False  # as the mapped matrices are: one kind of array, one compilation
+_LAPACK_FROM = 100  # rows: smaller matrices OpenCV inverts itself
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
-_rows_3, _rows_5, _rows_7 = row_products(3, SUPPORT), row_products(5, SUPPORT), row_products(7, SUPPORT)
-_rows_9, _rows_11, _rows_1 = row_products(9, SUPPORT), row_products(11, SUPPORT), row_products(1, SUPPORT)
 _tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
+_STEP = TILE * LANES
 
 
 @kernel
-def block_statistics(area, window, means, inverse_norms, column_sums, column_squares):
-    """Mean and 1 / L2 norm (of the centred values) of every 11x11 block of an area [w + 10, w + 10].
-
-    Running sums in float64: areas hold multiples of 1/1024, so the sums are exact and a constant block
-    is recognised as such (its norm counts as one).
-    """
-    side = area.shape[0]
-    count = 1.0 / (SUPPORT * SUPPORT)
-    for x in range(side):
-        column_sums[x] = column_squares[x] = 0.0
-    for y in range(SUPPORT):
-        for x in range(side):
-            v = np.float64(area[y, x])
-            column_sums[x] += v
-            column_squares[x] += v * v
-    for y in range(window):
-        if y > 0:
-            for x in range(side):
-                new, old = np.float64(area[y + SUPPORT - 1, x]), np.float64(area[y - 1, x])
-                column_sums[x] += new - old
-                column_squares[x] += new * new - old * old
-        total = squares = 0.0
-        for x in range(SUPPORT - 1):
-            total += column_sums[x]
-            squares += column_squares[x]
-        for x in range(window):
-            total += column_sums[x + SUPPORT - 1]
-            squares += column_squares[x + SUPPORT - 1]
-            mean = total * count
-            variance = squares - total * mean
-            means[y * window + x] = np.float32(mean)
-            inverse_norms[y * window + x] = np.float32(1.0 / np.sqrt(variance)) if variance > 1e-6 else np.float32(1)
-            total -= column_sums[x]
-            squares -= column_squares[x]
-
-
-@kernel
-def correlate(flat, window, side, weights, out):
-    """Products of every block of a flattened area with eight templates: ``out[8 (window y + x) + q]``."""
-    for y in range(window):
-        start, to = y * side, LANES * y * window
-        if window == 9:
-            _rows_9(flat, start, side, weights, 0, out, to)
-        elif window == 7:
-            _rows_7(flat, start, side, weights, 0, out, to)
-        elif window == 11:
-            _rows_11(flat, start, side, weights, 0, out, to)
-        elif window == 5:
-            _rows_5(flat, start, side, weights, 0, out, to)
-        elif window == 3:
-            _rows_3(flat, start, side, weights, 0, out, to)
-        else:
-            x = 0
-            while x + 7 <= window:
-                _rows_7(flat, start + x, side, weights, 0, out, to + LANES * x)
-                x += 7
-            while x < window:
-                _rows_1(flat, start + x, side, weights, 0, out, to + LANES * x)
-                x += 1
-
-
-@kernel
-def _multiply_symmetric(matrix, padded, vector, cells, out):
+def _multiply(matrix, padded, vector, cells, out):
     """``out[c] = sum over k of vector[k] matrix[k, c]``: rows of ``padded`` floats, read once in order."""
     for c in range(padded):
         out[c] = np.float32(0)
@@ -110,20 +58,70 @@ def _multiply_symmetric(matrix, padded, vector, cells, out):
 
 
 @kernel
-def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigma, inverse_alpha, responses):
+def _aligned(count):
+    """Uninitialised float32 array [count] that starts a cache line: vectors must not straddle two."""
+    memory = np.empty(count + 16, np.float32)
+    start = (64 - memory.ctypes.data % 64) % 64 // 4
+    return memory[start : start + count]
+
+
+@kernel
+def _shift_columns(area, window, columns, stride):
+    """``columns[c stride + y w + x] = area[y, x + c]`` for c < 11 and x < w."""
+    side = area.shape[0]
+    flat = area.reshape(-1)
+    for c in range(SUPPORT):
+        shift_lines(flat, c, side, window, side - 1, columns, c * stride)
+        to = c * stride + (side - 1) * window
+        for x in range(window):
+            columns[to + x] = area[side - 1, c + x]
+
+
+@kernel
+def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, z, unary):
+    """Sum of the neurons at every position of one area, row by row."""
+    cells, stride = window * window, area.shape[0] * window
+    flat = weights.reshape(-1)
+    _shift_columns(area, window, columns, stride)
+    unary[:] = np.float32(0)
+    for tile in range(unary.shape[0] // _STEP):
+        first = tile * _STEP
+        count = min(_STEP, cells - first)
+        last = cells - 1 - first
+        centre_blocks(columns, stride, window, first, centred, inverse_norms)
+        for group in range(weights.shape[0]):
+            at = group * weights.shape[1] * LANES
+            for v in range(TILE):
+                if LANES * v < last:
+                    neuron_products(centred, inverse_norms, v, flat, at, z)
+            if last < _STEP:
+                last_products(centred, inverse_norms, last, flat, at, z)
+            add_neurons(z, count, twice_alpha.reshape(-1), group * GROUP, unary, first)
+
+
+@kernel
+def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, responses):
     """Response maps of the visible landmarks of one view.
+
+    To the last bit those of OpenFace 2.2 with OpenBLAS's AVX2 kernels, found by trying orders of summation on
+    recorded maps. Per block: mean = float32 sum, line by line, / 121; norm = root of the float32 sum of squares,
+    column by column; times the float32 reciprocal. The neurons' weighted sums are fused float32 chains over 1
+    (the bias) and the block column by column; the first four of seven neurons have two such chains, but at the
+    map's last cell. Logistic functions in float64, the sum over neurons rounded to float32 after each. Product
+    with the covariance: one fused chain per cell. Experts of other than seven neurons have no reference here.
 
     Parameters
     ----------
     areas : np.ndarray [shape=(n, w + 10, w + 10), dtype=float32]
-        Grey values; **centred in place**.
+        Grey values.
     visible : np.ndarray [shape=(n,), dtype=bool]
-    weights : np.ndarray [shape=(n, groups, 121, 8), dtype=float32]
-        Neuron weights times norm, eight neurons to a group, zero-padded.
-    weight_sums, bias, twice_alpha : np.ndarray [shape=(n, groups, 8), dtype=float32]
+    weights : np.ndarray [shape=(n, groups, 122, 8), dtype=float32]
+        Of seven neurons to a group, zero-padded: bias, then weights times norm column by column.
+    twice_alpha : np.ndarray [shape=(n, groups, 7), dtype=float64]
+        2 alpha, 0 where it is too small to count.
     sigma : np.ndarray [shape=(n, w^2, padded) or (0, 0, 0), dtype=float32]
-        Covariance of the field; empty where it is the diagonal ``inverse_alpha``.
-    inverse_alpha : np.ndarray [shape=(n,), dtype=float32]
+        Transposed covariance of the field; empty where it is the diagonal ``variance``.
+    variance : np.ndarray [shape=(n,), dtype=float32]
         1 / (2 sum of alpha).
     responses : np.ndarray [shape=(n, w, w), dtype=float32], out
         Non-negative; those of invisible landmarks are left alone.
@@ -131,40 +129,21 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
     n, side = areas.shape[0], areas.shape[1]
     window = responses.shape[1]
     cells = window * window
-    padded = sigma.shape[2] if sigma.shape[0] > 0 else cells
-    groups = weights.shape[1]
-    means, inverse_norms = np.empty(cells, np.float32), np.empty(cells, np.float32)
-    sums, squares = np.empty(side, np.float64), np.empty(side, np.float64)
-    products, unary = np.empty(cells * LANES, np.float32), np.empty(cells, np.float32)
-    smooth = np.empty(padded, np.float32)
+    width = sigma.shape[2] if sigma.shape[0] > 0 else cells
+    padded = (cells + _STEP - 1) // _STEP * _STEP
+    columns = _aligned(SUPPORT * side * window + _STEP)
+    columns[:] = np.float32(0)
+    centred, inverse_norms = _aligned(SUPPORT * SUPPORT * _STEP), _aligned(_STEP)
+    z, unary = _aligned(GROUP * _STEP), _aligned(padded)
+    z[:] = np.float32(0)
+    smooth = _aligned(width)
     for i in range(n):
         if not visible[i]:
             continue
-        area = areas[i]
-        # Template products cancel a block's mean: taking the bulk of it out first keeps float32 accurate.
-        # An integer, so that the subtraction is exact.
-        offset = np.rint(area[side // 2, side // 2])
-        for y in range(side):
-            for x in range(side):
-                area[y, x] -= offset
-        block_statistics(area, window, means, inverse_norms, sums, squares)
-        unary[:] = np.float32(0)
-        flat = area.reshape(-1)
-        for group in range(groups):
-            correlate(flat, window, side, weights[i, group].reshape(-1), products)
-            neuron_sums(
-                products,
-                means,
-                inverse_norms,
-                bias[i, group],
-                weight_sums[i, group],
-                twice_alpha[i, group],
-                cells,
-                unary,
-            )
+        _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary)
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
-            _multiply_symmetric(sigma[i].reshape(-1), padded, unary, cells, smooth)
+            _multiply(sigma[i].reshape(-1), width, unary, cells, smooth)
             lowest = np.float32(0)
             for k in range(cells):
                 lowest = min(lowest, smooth[k])
@@ -172,11 +151,29 @@ def ccnf_responses(areas, visible, weights, weight_sums, bias, twice_alpha, sigm
                 response[k] = smooth[k] - lowest
         else:
             for k in range(cells):
-                response[k] = inverse_alpha[i] * unary[k]
+                response[k] = variance[i] * unary[k]
+
+
+def _sums_of_alpha(patches: CCNFPatches) -> np.ndarray:
+    """[nv, n] float32: each float64 alpha added to a float32 sum."""
+    sums = np.zeros(patches.alpha.shape[:2], np.float32)
+    for neuron in range(patches.alpha.shape[2]):
+        sums = (sums + patches.alpha[:, :, neuron]).astype(np.float32)
+    return sums
+
+
+def _variances(sums: np.ndarray, cells: int) -> np.ndarray:
+    """1 / (2 sum of alpha) as a Cholesky inverse gives it: OpenCV's own below 100 rows, LAPACK's from there."""
+    twice = np.where(sums > 0, 2 * sums, 1)
+    if cells < _LAPACK_FROM:
+        root = (1 / np.sqrt(twice.astype(np.float64))).astype(np.float32)
+    else:
+        root = 1 / np.sqrt(twice)
+    return np.where(sums > 0, root * root, np.float32(0))
 
 
 def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
-    """Covariance matrices of all experts for one window, or an empty array where they are diagonal.
+    """Transposed covariance matrices of all experts for one window, or an empty array where they are diagonal.
 
     Computed once per machine and mapped from the user cache afterwards.
 
@@ -191,7 +188,7 @@ def sigma_matrices(patches: CCNFPatches, window: int) -> np.ndarray:
     components = patches.sigma_components.get(window)
     if components is None or len(components) == 0:
         return _DIAGONAL
-    key = f"ccnf sigma v1 window {window} {array_digest(components, patches.alpha, patches.betas)}"
+    key = f"ccnf sigma v2 window {window} {array_digest(components, patches.alpha, patches.betas)}"
     return derived_arrays(key, lambda: {"sigma": _invert_fields(patches, window, components)})["sigma"]
 
 
@@ -200,13 +197,18 @@ def _invert_fields(patches: CCNFPatches, window: int, components: np.ndarray) ->
     cells = window * window
     padded = -(-cells // LANES) * LANES
     sigma = np.zeros((views, n, cells, padded), np.float32)
-    sums = patches.alpha.astype(np.float32).sum(axis=2, dtype=np.float32)
-    betas = patches.betas.astype(np.float32)
-    for view in range(views):
-        filled = np.flatnonzero(sums[view] > 0)
-        precision = np.einsum("lb,bij->lij", betas[view, filled], components, optimize=True)
-        precision += sums[view, filled, None, None] * np.eye(cells, dtype=np.float32)
-        sigma[view, filled, :, :cells] = np.linalg.inv(2.0 * precision.astype(np.float64))
+    sums = _sums_of_alpha(patches)
+    betas = patches.betas.astype(np.float32).astype(np.float64)
+    inverse = np.empty((cells, cells), np.float32)
+    for view, i in np.argwhere(sums > 0):
+        precision = np.zeros((cells, cells), np.float32)
+        for beta, component in zip(betas[view, i], components, strict=True):  # one fused float32 operation each
+            precision = (beta * component + precision).astype(np.float32)
+        precision[np.diag_indices(cells)] += sums[view, i]
+        if not cholesky_inverse(2 * precision, inverse):
+            # Never so in OpenFace's files; a field that is no covariance still has an inverse.
+            inverse[:] = np.linalg.inv(2.0 * precision.astype(np.float64))
+        sigma[view, i, :, :cells] = inverse.T
     return sigma
 
 
@@ -216,38 +218,36 @@ class CCNFExperts:
 
     patches: CCNFPatches
     _sigma: dict[int, np.ndarray] = field(default_factory=dict)
+    _variance: dict[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         source = self.patches
         views, n, neurons = source.alpha.shape
-        groups = -(-neurons // LANES)
-
-        def grouped(values: np.ndarray) -> np.ndarray:
-            padded = np.zeros((views, n, groups * LANES, *values.shape[3:]), np.float32)
-            padded[:, :, :neurons] = values
-            return padded.reshape(views, n, groups, LANES, *values.shape[3:])
-
-        norm, alpha = source.norm.astype(np.float32), source.alpha.astype(np.float32)
-        scaled = grouped(source.weights.reshape(views, n, neurons, -1) * norm[..., None])
-        self.weights = np.ascontiguousarray(scaled.swapaxes(-1, -2))
-        self.weight_sums = scaled.sum(axis=-1, dtype=np.float64).astype(np.float32)
-        self.bias = grouped(source.bias)
-        self.twice_alpha = grouped(np.where(source.alpha > _MIN_ALPHA, 2 * alpha, 0))
-        sums = alpha.sum(axis=2, dtype=np.float32)
-        self.inverse_alpha = np.divide(1, 2 * sums, out=np.zeros_like(sums), where=sums > 0)
+        groups = -(-neurons // GROUP)
+        taps = SUPPORT * SUPPORT
+        lines = np.zeros((views, n, groups * GROUP, 1 + taps), np.float32)
+        lines[:, :, :neurons, 0] = source.bias
+        columns = source.weights.swapaxes(-1, -2).reshape(views, n, neurons, taps)
+        lines[:, :, :neurons, 1:] = columns * source.norm.astype(np.float32)[..., None]
+        self.weights = np.zeros((views, n, groups, 1 + taps, LANES), np.float32)
+        self.weights[..., :GROUP] = lines.reshape(views, n, groups, GROUP, 1 + taps).swapaxes(-1, -2)
+        self.twice_alpha = np.zeros((views, n, groups, GROUP))
+        twice = np.where(source.alpha > _MIN_ALPHA, 2 * source.alpha, 0)
+        self.twice_alpha.reshape(views, n, -1)[:, :, :neurons] = twice
+        self._alpha = _sums_of_alpha(source)
         self.confidence = source.confidence.astype(np.float32)
 
-    def covariance(self, window: int) -> np.ndarray:
-        """`sigma_matrices` of the window."""
+    def covariance(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the field of a window: `sigma_matrices` and, where they are empty, the variances [nv, n]."""
         if window not in self._sigma:
             self._sigma[window] = sigma_matrices(self.patches, window)
-        return self._sigma[window]
+            self._variance[window] = _variances(self._alpha, window * window)
+        return self._sigma[window], self._variance[window]
 
     def respond(self, areas: np.ndarray, view: int, responses: np.ndarray) -> None:
-        """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10] (which are used up) for one view."""
-        sigma = self.covariance(responses.shape[1])
+        """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10] for one view."""
+        sigma, variance = self.covariance(responses.shape[1])
         ccnf_responses(
-            areas, self.patches.visible[view], self.weights[view], self.weight_sums[view], self.bias[view],
-            self.twice_alpha[view], sigma[view] if len(sigma) else sigma.reshape(0, 0, 0), self.inverse_alpha[view],
-            responses,
+            areas, self.patches.visible[view], self.weights[view], self.twice_alpha[view],
+            sigma[view] if len(sigma) else sigma.reshape(0, 0, 0), variance[view], responses,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau._simd_layers import claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.ccnf import block_statistics
+from pyfaceau.landmarks.experts.blocks import block_statistics
 from pyfaceau.landmarks.experts.dense import dense_layer
 from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CENPatches, Layer

@@ -14,7 +14,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.ccnf import block_statistics, correlate
+from pyfaceau.landmarks.experts.blocks import block_statistics, correlate
 from pyfaceau.weights.models import SVRPatches
 
 _RAW, _GRADIENT = 0, 1
