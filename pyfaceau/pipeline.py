@@ -25,7 +25,7 @@ from pyfaceau.gaze import gaze
 from pyfaceau.landmarks.pdm import shape_3d
 from pyfaceau.landmarks.tracker import Track, Tracker, visible_landmarks
 from pyfaceau.pose import head_pose, landmarks_3d
-from pyfaceau.threads import in_background, opencv_threads, prefetched
+from pyfaceau.threads import Crew, in_background, opencv_threads, prefetched
 from pyfaceau.video import Frame, intrinsics
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Pipeline:
         name = self.config.landmark_model or weights.choose_landmark_model(self.source)
         self.model = weights.load_landmark_model(self.source, name)
         self.detector = MTCNN(weights.load_mtcnn(self.source))
+        self._crew = Crew(self.config.threads)
         self._predictors = (
             weights.load_au_predictors(self.source, static=self.config.au == "static")
             if self.config.needs_analysis
@@ -104,7 +105,7 @@ class Pipeline:
 
     def new_tracker(self) -> Tracker:
         """A tracker that has seen nothing."""
-        return Tracker(self.model, self.detector, self.config)
+        return Tracker(self.model, self.detector, self.config, self._crew)
 
     def new_analyser(self, online: bool = False) -> FaceAnalyser | None:
         """A face analyser that has seen nothing, or ``None`` if nothing needs one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -99,6 +100,30 @@ def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
     finally:
         stop.set()
         thread.join()
+
+
+class Crew:
+    """``threads`` - 1 helpers that share pieces of work with whoever brings them, for as long as the crew lives."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        # Threads start when they are first needed and end with the pool.
+        self._pool = ThreadPoolExecutor(threads - 1, "pyfaceau-crew") if threads > 1 else None
+
+    def share(self, work: Callable[[], None]) -> None:
+        """Call ``work`` on this thread and on every helper that is free, and wait until all calls are done.
+
+        The calls must divide the work between them. A helper that comes too late finds nothing left to do; one that
+        has not begun by the time the caller is through is not waited for. The first error is raised.
+        """
+        helpers = [] if self._pool is None else [self._pool.submit(work) for _ in range(self.threads - 1)]
+        try:
+            work()
+        finally:
+            begun = [helper for helper in helpers if not helper.cancel()]
+            wait(begun)
+        for helper in begun:
+            helper.result()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pyfaceau.landmarks.pdm import shape_2d
 from pyfaceau.landmarks.points import fit_points_kernel
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
 from pyfaceau.landmarks.scales import SMALLEST_SCALE, expert_arrays, fit_scales, step_arrays
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import LandmarkModel, Part
 
 _PART_SCALE = 0.9  # parts are fitted where the face is larger than this share of their own scale
@@ -69,12 +70,12 @@ class Step:
 
 
 class Fitter:
-    """A landmark model laid out for the kernels, with work space for one thread."""
+    """A landmark model laid out for the kernels, with work space for one caller; a ``crew`` may help."""
 
-    def __init__(self, model: LandmarkModel) -> None:
+    def __init__(self, model: LandmarkModel, crew: Crew | None = None) -> None:
         self.pdm = model.pdm
         self.patches = model.patches
-        self.experts: Sequence[Experts] = prepare_experts(model)
+        self.experts: Sequence[Experts] = prepare_experts(model, crew)
         self.prior = np.float32(1) / model.pdm.eigenvalues
         n = model.pdm.n
         self.base = np.zeros(2 * n, np.float32)

@@ -22,6 +22,7 @@ from pyfaceau.weights.models import PDM, LandmarkModel
 if TYPE_CHECKING:
     from pyfaceau.config import Config
     from pyfaceau.detect.mtcnn import MTCNN
+    from pyfaceau.threads import Crew
 
 #: Start rotations (radians) tried on a new or lost face, in the order that breaks ties.
 HYPOTHESES = np.array(
@@ -81,11 +82,13 @@ class Tracker:
         Called only when there is no face to track.
     config : Config
         Windows, ``sigma``, ``reg``, ``w_reg``, ``n_iter``, ``validate``.
+    crew : Crew, optional
+        Shares the main model's patch experts between threads; results do not depend on it.
     """
 
-    def __init__(self, model: LandmarkModel, detector: MTCNN, config: Config) -> None:
+    def __init__(self, model: LandmarkModel, detector: MTCNN, config: Config, crew: Crew | None = None) -> None:
         self._detector = detector
-        self._fitter = Fitter(model)
+        self._fitter = Fitter(model, crew)
         self._parts = [PartFitter(part) for part in model.parts]
         self._certainty = Certainty(model.validator) if model.validator is not None and config.validate else None
         self._early_termination = model.early_termination

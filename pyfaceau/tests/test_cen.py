@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.demo import PACK, needs_demo
 from pyfaceau.tests.landmark_material import check_area
 from pyfaceau.tests.shared import OPENFACE, SHARED, needs_shared
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CENPatches, Layer
 from pyfaceau.weights.patches import read_cen
 from pyfaceau.weights.store import load_landmark_model
@@ -136,7 +136,7 @@ def test_any_network_agrees_with_the_twin(widths: tuple[int, ...], kinds: tuple[
 
 @pytest.mark.parametrize("window", [3, 5, 7, 9, 11, 13, 15, 17])
 def test_any_window_agrees_with_the_twin(window: int) -> None:
-    """Positions go through the network eight, sixteen or twenty-four at a time."""
+    """Positions go through the network 8, 16, 24 or 40 at a time; the last ones may be fewer."""
     patches = patches_of((random_layers((11, 1), (2, 0), window),), [[0, -1]], [1, 0])
     areas = np.random.default_rng(window).integers(0, 256, (2, window + 10, window + 10)).astype(np.float32)
     found = respond(CENExperts(patches), 0, areas)
@@ -224,5 +224,17 @@ def test_the_result_does_not_depend_on_threads(threads: int) -> None:
     areas = np.random.default_rng(0).integers(0, 256, (40, 17, 17)).astype(np.float32)
     expected = respond(CENExperts(patches), 0, areas)
     assert np.isfinite(expected).all()
-    with ThreadPoolExecutor(threads) as pool:
-        np.testing.assert_array_equal(respond(CENExperts(patches, threads, pool), 0, areas), expected)
+    for _ in range(20):
+        np.testing.assert_array_equal(respond(CENExperts(patches, Crew(threads)), 0, areas), expected)
+
+
+def test_a_landmark_has_the_same_response_alone_and_beside_its_partner() -> None:
+    """To the bit: both go through the network as columns of one matrix, in tiles of another shape."""
+    layers = random_layers((30, 6, 1), (2, 2, 0), 0)
+    for window in (5, 7, 9, 11):
+        areas = np.random.default_rng(window).integers(0, 256, (2, window + 10, window + 10)).astype(np.float32)
+        together = patches_of((layers,), [[0, -1]], [1, 0])
+        alone = replace(together, visible=np.array([[True, False]]))
+        np.testing.assert_array_equal(
+            respond(CENExperts(together), 0, areas)[0], respond(CENExperts(alone), 0, areas)[0]
+        )

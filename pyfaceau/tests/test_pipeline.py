@@ -19,6 +19,7 @@ from pyfaceau import Config, Pipeline, PyfaceauError, extract
 from pyfaceau.clock import StageClock
 from pyfaceau.extraction import layout_for
 from pyfaceau.face import Face
+from pyfaceau.landmarks.experts.cen import CENExperts
 from pyfaceau.tests.demo import CLIP, GOLDEN, PACK, needs_demo
 from pyfaceau.tests.shared import SHARED, needs_shared
 from pyfaceau.video import Frame, VideoFile
@@ -149,6 +150,14 @@ def test_faces_are_not_changed_by_later_frames(pipeline: Pipeline, frames: list[
 def test_videos_do_not_influence_each_other(pipeline: Pipeline, frames: list[Frame]) -> None:
     runs = [[face.landmarks for face in pipeline.track(frames)] for _ in range(2)]
     assert np.array_equal(runs[0], runs[1])
+
+
+@needs_demo
+def test_the_knob_for_threads_reaches_the_patch_experts() -> None:
+    tracker = Pipeline(Config(models=PACK, landmarks="ceclm", threads=3)).new_tracker()
+    experts = tracker._fitter.experts
+    assert len(experts) == 4
+    assert all(isinstance(scale, CENExperts) and scale.crew and scale.crew.threads == 3 for scale in experts)
 
 
 @needs_demo

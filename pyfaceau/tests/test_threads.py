@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pyfaceau.threads import in_background, opencv_threads, prefetched
+from pyfaceau.threads import Crew, in_background, opencv_threads, prefetched
 
 
 def workers() -> int:
-    return sum(thread.name.startswith("pyfaceau-") for thread in threading.enumerate())
+    """Threads of `in_background` and `prefetched`; a crew's live as long as it, which may be a fixture's."""
+    return sum(thread.name in ("pyfaceau-work", "pyfaceau-decode") for thread in threading.enumerate())
 
 
 def counted(pulled: list[int], n: int) -> Iterator[int]:
@@ -93,3 +94,52 @@ def test_opencv_gets_its_threads_back() -> None:
         assert cv2.getNumThreads() == 1
         raise ValueError("stop")
     assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_crew_shares_work_and_is_done_when_it_returns(threads: int) -> None:
+    crew = Crew(threads)
+    for _ in range(20):
+        todo, done = iter(range(50)), []
+
+        def work(todo: Iterator[int] = todo, done: list[int] = done) -> None:
+            for i in todo:  # one iterator for all: each number goes to one of them
+                time.sleep(1e-5)
+                done.append(i)
+
+        crew.share(work)
+        assert sorted(done) == list(range(50))
+
+
+def test_all_of_a_crew_work_at_once_and_no_more() -> None:
+    crew, together, names = Crew(3), threading.Barrier(3, timeout=10), []
+
+    def work() -> None:
+        names.append(threading.current_thread().name)
+        together.wait()  # breaks if fewer come
+
+    crew.share(work)
+    assert len(set(names)) == 3
+    assert threading.current_thread().name in names
+
+
+@pytest.mark.parametrize("who", ["caller", "helper"])
+def test_an_error_in_a_crew_arrives(who: str) -> None:
+    crew, together = Crew(2), threading.Barrier(2, timeout=10)
+
+    def work() -> None:
+        together.wait()
+        if (threading.current_thread() is threading.main_thread()) == (who == "caller"):
+            raise ValueError(who)
+
+    with pytest.raises(ValueError, match=who):
+        crew.share(work)
+
+
+def test_the_threads_of_a_crew_end_with_it() -> None:
+    before, crew, together = set(threading.enumerate()), Crew(2), threading.Barrier(2, timeout=10)
+    crew.share(lambda: together.wait() and None)
+    (helper,) = set(threading.enumerate()) - before
+    del crew
+    helper.join(10)
+    assert not helper.is_alive()

@@ -10,6 +10,7 @@ import numpy as np
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts
 from pyfaceau.landmarks.experts.cen import CENExperts
 from pyfaceau.landmarks.experts.svr import SVRExperts
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CCNFPatches, CENPatches, LandmarkModel, Patches
 
 
@@ -22,14 +23,17 @@ class Experts(Protocol):
         """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10], which may be overwritten."""
 
 
-def _prepare(patches: Patches) -> Experts:
+def _prepare(patches: Patches, crew: Crew | None) -> Experts:
     if isinstance(patches, CCNFPatches):
         return CCNFExperts(patches)
     if isinstance(patches, CENPatches):
-        return CENExperts(patches)
+        return CENExperts(patches, crew)
     return SVRExperts(patches)
 
 
-def prepare_experts(model: LandmarkModel) -> Sequence[Experts]:
-    """The model's patch experts, coarse to fine, laid out for their kernels."""
-    return [_prepare(patches) for patches in model.patches]
+def prepare_experts(model: LandmarkModel, crew: Crew | None = None) -> Sequence[Experts]:
+    """The model's patch experts, coarse to fine, laid out for their kernels.
+
+    A ``crew`` shares the work of those that are large enough for it (CEN); results do not depend on it.
+    """
+    return [_prepare(patches, crew) for patches in model.patches]

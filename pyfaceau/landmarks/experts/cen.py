@@ -10,94 +10,79 @@ its mirror image, whose area and response are flipped.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, logistic, tile_product
+from pyfaceau._simd import LANES
+from pyfaceau._simd_layers import claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts.blocks import block_statistics
+from pyfaceau.landmarks.experts.dense import dense_layer
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CENPatches, Layer
 
 _INPUTS = SUPPORT * SUPPORT + 1  # a constant one, then the block's pixels
-_DEPTH = 128  # rows of a layer's input that stay in the first-level cache
-_SIGMOID, _RELU = 0, 2
-
-_tile_4x3, _tile_6x2, _tile_8x1 = tile_product(4, 3), tile_product(6, 2), tile_product(8, 1)
-_tile_1x3, _tile_1x2, _tile_1x1 = tile_product(1, 3), tile_product(1, 2), tile_product(1, 1)
 
 
 @kernel
-def _product(address, rows, inputs, x, padded, out):
-    """``out`` [rows, padded] += weights [rows, inputs] at ``address`` times ``x`` [inputs, padded], flat arrays."""
-    item = 4
-    for low in range(0, inputs, _DEPTH):
-        depth = min(_DEPTH, inputs - low)
-        column = 0
-        while column < padded:
-            width = min(3, (padded - column) // LANES)
-            step = 4 if width == 3 else 6 if width == 2 else 8
-            start, r = low * padded + column, 0
-            while r + step <= rows:
-                weights, to = address + item * (r * inputs + low), r * padded + column
-                if width == 3:
-                    _tile_4x3(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                elif width == 2:
-                    _tile_6x2(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                else:
-                    _tile_8x1(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                r += step
-            while r < rows:
-                weights, to = address + item * (r * inputs + low), r * padded + column
-                if width == 3:
-                    _tile_1x3(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                elif width == 2:
-                    _tile_1x2(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                else:
-                    _tile_1x1(weights, inputs, 1, depth, x, start, padded, out, to, padded)
-                r += 1
-            column += LANES * width
+def _turn(area, flipped, turned, lines):
+    """Centre an area, mirrored where ``flipped``; ``lines`` [2, side, > side / 2 + 8]: its columns' even and odd rows.
 
-
-@kernel
-def _activate(values, count, kind):
-    """Apply an activation in place: 0 sigmoid, 2 ReLU, any other none."""
-    if kind == _SIGMOID:
-        for i in range(0, count, LANES):
-            logistic(values, i)
-    elif kind == _RELU:
-        for i in range(count):
-            values[i] = max(np.float32(0), values[i])
-
-
-@kernel
-def _contrast_normalised(area, flipped, window, padded, means, inverse_norms, sums, squares, turned, x):
-    """Network input [122, padded] at the odd positions of an area; ``flipped`` mirrors the area first."""
+    A column's odd positions are then neighbours, wherever the block that slides over it starts.
+    """
     side = area.shape[0]
     offset = np.rint(area[side // 2, side // 2])  # keeps the running sums and the differences small
     for r in range(side):
         for c in range(side):
-            turned[r, c] = (area[r, side - 1 - c] if flipped else area[r, c]) - offset
-    block_statistics(turned, window, means, inverse_norms, sums, squares)
-    for k in range(1, window * window, 2):
-        column, row, to = k // window, k % window, k // 2
-        mean, inverse = means[row * window + column], inverse_norms[row * window + column]
-        x[to] = np.float32(1)
-        for c in range(SUPPORT):
-            for r in range(SUPPORT):
-                x[(1 + c * SUPPORT + r) * padded + to] = (turned[row + r, column + c] - mean) * inverse
+            value = (area[r, side - 1 - c] if flipped else area[r, c]) - offset
+            turned[r, c] = value
+            lines[r % 2, c, r // 2] = value
 
 
 @kernel
-def _spread(values, flipped, response):
+def _gather(lines, window, blocks):
+    """Pixels of the blocks at the odd positions: ``blocks`` [121, positions + 8], flat, a block's column by column."""
+    side, length, flat = lines.shape[1], lines.shape[2], lines.ravel()
+    for c in range(SUPPORT):
+        for r in range(SUPPORT):
+            to = (c * SUPPORT + r) * ((window * window >> 1) + LANES)
+            for column in range(window):
+                first = 1 - (column & 1)  # row of the column's first odd position
+                start = (((first + r) & 1) * side + c + column) * length + (first + r >> 1)
+                count = window - first + 1 >> 1
+                move(flat, start, blocks, to)  # whole vectors: what is too much is overwritten by the next column
+                for i in range(LANES, count, LANES):
+                    move(flat, start + i, blocks, to + i)
+                to += count
+
+
+@kernel
+def _contrast_normalised(blocks, means, inverse_norms, window, columns, first, x):
+    """Network input [122, columns] of one landmark, whose positions start at column ``first``."""
+    positions = window * window // 2
+    centre, scale = np.empty(positions, np.float32), np.empty(positions, np.float32)
+    for k in range(positions):
+        at = (2 * k + 1) % window * window + (2 * k + 1) // window
+        centre[k], scale[k] = means[at], inverse_norms[at]
+        x[first + k] = np.float32(1)
+    for row in range(SUPPORT * SUPPORT):
+        start, to = row * (positions + LANES), (row + 1) * columns + first
+        whole = positions - positions % LANES
+        for k in range(0, whole, LANES):
+            normalise(blocks, start + k, centre, scale, k, x, to + k)
+        for k in range(whole, positions):
+            x[to + k] = (blocks[start + k] - centre[k]) * scale[k]
+
+
+@kernel
+def _spread(values, first, flipped, response):
     """Response map [w, w] from its odd positions: the even ones are the mean of their neighbours."""
     window = response.shape[0]
     for k in range(1, window * window, 2):
         column, row = k // window, k % window
-        response[row, window - 1 - column if flipped else column] = values[k // 2]
+        response[row, window - 1 - column if flipped else column] = values[first + k // 2]
     for row in range(window):
         for column in range(row % 2, window, 2):
             total, count = np.float32(0), np.float32(0)
@@ -113,57 +98,65 @@ def _spread(values, flipped, response):
 
 
 @kernel
-def cen_responses(areas, jobs, addresses, biases, shapes, first, last, widest, responses):
-    """Response maps of some of the landmarks of one view.
+def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
+    """Response maps of the landmarks of one view, or of those that no other thread takes.
 
     Parameters
     ----------
     areas : np.ndarray [shape=(n, w + 10, w + 10), dtype=float32]
     jobs : np.ndarray [shape=(j, 5), dtype=int64]
-        Expert, then landmark and flip (0 or 1) twice; a landmark of -1 is none.
+        Expert, then landmark and flip (0 or 1) twice; a second landmark of -1 is none.
     addresses : np.ndarray [shape=(experts, layers), dtype=int64]
         Where each layer's weights [out, in] (float32) lie in memory.
     biases : np.ndarray [shape=(experts, layers, widest bias), dtype=float32]
     shapes : np.ndarray [shape=(experts, layers, 3), dtype=int64]
         Outputs, inputs, activation of each layer; no outputs marks the end.
-    first, last : int
-        The jobs to do.
     widest : int
         Most rows of any layer's input or output.
+    counter : np.ndarray [shape=(1,), dtype=int64]
+        The next job; shared by all threads.
+    threads : int
+        How many threads are at work: this one's next job is probably so many jobs away.
     responses : np.ndarray [shape=(n, w, w), dtype=float32], out
     """
     side, window = areas.shape[1], responses.shape[1]
     cells = window * window
-    padded = -(-(cells // 2) // LANES) * LANES
+    positions = cells // 2
     means, inverse_norms = np.empty(cells, np.float32), np.empty(cells, np.float32)
     sums, squares = np.empty(side, np.float64), np.empty(side, np.float64)
-    turned = np.empty((side, side), np.float32)
-    work = np.zeros((2, 2, widest * padded), np.float32)  # (input or output, landmark of the job, values)
-    for job in range(first, last):
-        expert = jobs[job, 0]
-        for which in range(2):
-            if jobs[job, 1 + 2 * which] >= 0:
-                _contrast_normalised(
-                    areas[jobs[job, 1 + 2 * which]], jobs[job, 2 + 2 * which] == 1, window, padded,
-                    means, inverse_norms, sums, squares, turned, work[0, which],
-                )  # fmt: skip
-        side_in = 0
-        for layer in range(shapes.shape[1]):
-            outputs, inputs, activation = shapes[expert, layer, 0], shapes[expert, layer, 1], shapes[expert, layer, 2]
-            if outputs == 0:
-                break
-            # Layer by layer for both landmarks: the second finds the weights in the cache.
-            for which in range(2):
-                if jobs[job, 1 + 2 * which] >= 0:
-                    x, y = work[side_in, which], work[1 - side_in, which]
-                    for r in range(outputs):
-                        y[r * padded : (r + 1) * padded] = biases[expert, layer, r]
-                    _product(addresses[expert, layer], outputs, inputs, x, padded, y)
-                    _activate(y, outputs * padded, activation)
-            side_in = 1 - side_in
-        for which in range(2):
-            if jobs[job, 1 + 2 * which] >= 0:
-                _spread(work[side_in, which], jobs[job, 2 + 2 * which] == 1, responses[jobs[job, 1 + 2 * which]])
+    turned, lines = np.empty((side, side), np.float32), np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
+    blocks = np.empty((SUPPORT * SUPPORT) * (positions + LANES), np.float32)
+    work = np.empty((2, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns
+    while True:
+        job = claim(counter)
+        if job >= len(jobs):
+            break
+        expert, following = jobs[job, 0], jobs[min(job + threads, len(jobs) - 1), 0]
+        both = jobs[job, 3] >= 0
+        used = 2 * positions if both else positions
+        columns = -(-used // LANES) * LANES
+        for row in range(_INPUTS if used < columns else 0):
+            for column in range(used, columns):
+                work[0, row * columns + column] = np.float32(0)
+        for which in range(2 if both else 1):  # side by side: every weight serves both
+            _turn(areas[jobs[job, 1 + 2 * which]], jobs[job, 2 + 2 * which] == 1, turned, lines)
+            block_statistics(turned, window, means, inverse_norms, sums, squares)
+            _gather(lines, window, blocks)
+            _contrast_normalised(blocks, means, inverse_norms, window, columns, which * positions, work[0])
+        turn, layer = 0, 0
+        while layer < shapes.shape[1] and shapes[expert, layer, 0] > 0:
+            owner, after = expert, layer + 1
+            if after >= shapes.shape[1] or shapes[expert, after, 0] < LANES:  # the last layer is too small to wait for
+                owner, after = following, 0
+            dense_layer(
+                addresses[expert, layer], shapes[expert, layer, 0], shapes[expert, layer, 1], biases[expert, layer],
+                shapes[expert, layer, 2], work[turn], columns, work[1 - turn],
+                addresses[owner, after], shapes[owner, after, 1],
+            )  # fmt: skip
+            turn, layer = 1 - turn, layer + 1
+        for which in range(2 if both else 1):
+            landmark = jobs[job, 1 + 2 * which]
+            _spread(work[turn], which * positions, jobs[job, 2 + 2 * which] == 1, responses[landmark])
 
 
 def view_jobs(patches: CENPatches, view: int) -> np.ndarray:
@@ -191,12 +184,11 @@ def view_jobs(patches: CENPatches, view: int) -> np.ndarray:
 class CENExperts:
     """The patch experts of one scale, used where they lie: a mapped file is shared by all processes.
 
-    ``pool`` with ``threads`` > 1 lets that many threads share the landmarks; the result does not depend on it.
+    The threads of a ``crew`` share the landmarks; the result does not depend on it.
     """
 
     patches: CENPatches
-    threads: int = 1
-    pool: ThreadPoolExecutor | None = None
+    crew: Crew | None = None
 
     def __post_init__(self) -> None:
         experts = self.patches.experts
@@ -222,17 +214,15 @@ class CENExperts:
 
     def respond(self, areas: np.ndarray, view: int, responses: np.ndarray) -> None:
         """Fill ``responses`` [n, w, w] from ``areas`` [n, w + 10, w + 10] for one view."""
-        jobs = self._jobs[view]
+        jobs, counter = self._jobs[view], np.zeros(1, np.int64)
+        threads = 1 if self.crew is None else self.crew.threads
 
-        def part(first: int, last: int) -> None:
+        def work() -> None:
             cen_responses(
-                areas, jobs, self._addresses, self._biases, self._shapes, first, last, self._widest, responses
+                areas, jobs, self._addresses, self._biases, self._shapes, self._widest, counter, threads, responses
             )
 
-        if self.pool is None or self.threads < 2:
-            part(0, len(jobs))
-            return
-        # Small pieces in a queue: a thread that also has other work takes fewer of them.
-        edges = np.linspace(0, len(jobs), 4 * self.threads + 1).astype(int)
-        for piece in [self.pool.submit(part, int(a), int(b)) for a, b in pairwise(edges)]:
-            piece.result()
+        if self.crew is None:
+            work()
+        else:
+            self.crew.share(work)

@@ -1,0 +1,105 @@
+"""Dense layers whose weights are used where they lie: products of a large mapped matrix and a narrow one.
+
+The weights of one view (11 to 49 MB) do not stay in the cache between frames, so that each of them is read from
+memory once a frame. What matters is that this happens while the processor multiplies: weights are fetched ahead, and
+all columns of the input meet a weight while it is in the first-level cache.
+"""
+
+from __future__ import annotations
+
+from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES, logistic
+from pyfaceau._simd_layers import layer_tile
+
+SIGMOID, RELU = 0, 2
+_ITEM = 4  # bytes of a weight
+_DEPTH = 128  # inputs at a time: 24 columns of them stay in the first-level cache
+_GROUP = 12  # rows that all columns go through before the next rows' turn
+
+# Twelve or ten sums at once keep the multipliers busy; the others are for what is left.
+_tile_4x3, _tile_2x5, _tile_4x2, _tile_4x1, _tile_1x1 = (
+    layer_tile(rows, vectors) for rows, vectors in ((4, 3), (2, 5), (4, 2), (4, 1), (1, 1))
+)
+
+
+@kernel
+def _width(vectors):
+    """Vectors of the next tile where so many columns are left: threes, and one or two fives where they do not fit."""
+    if vectors % 3 == 0:
+        return 3
+    if vectors % 3 == 2:
+        return 5 if vectors >= 5 else 2
+    return 5 if vectors >= 10 else 2 if vectors >= 4 else 1
+
+
+@kernel
+def _tile(
+    rows, width, address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs
+):
+    """One of the tiles; see `pyfaceau._simd_layers.layer_tile`."""
+    if width == 3:
+        _tile_4x3(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+    elif width == 5:
+        _tile_2x5(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+    elif width == 2:
+        _tile_4x2(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+    elif rows == 4:
+        _tile_4x1(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+    else:
+        _tile_1x1(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+
+
+@kernel
+def _group(address, inputs, depth, x, start, columns, out, bias, first, last, begin, rectify, ahead, ahead_inputs):
+    """Rows ``first`` to ``last`` of a layer's output, all columns."""
+    column = 0
+    while column < columns:
+        width = _width((columns - column) // LANES)
+        rows, r = 2 if width == 5 else 4, first
+        while r < last:
+            if r + rows > last:
+                rows = 1
+            below = r - first
+            for vector in range(0, width, width if rows > 1 else 1):
+                _tile(
+                    rows, width if rows > 1 else 1, address + _ITEM * below * inputs, inputs, depth,
+                    x, start + column + LANES * vector, columns, out, r * columns + column + LANES * vector, bias, r,
+                    begin, rectify, ahead + _ITEM * below * ahead_inputs, ahead_inputs,
+                )  # fmt: skip
+            r += rows
+        column += LANES * width
+
+
+@kernel
+def dense_layer(address, rows, inputs, bias, activation, x, columns, out, following, following_inputs):
+    """A dense layer: ``out`` [rows, columns] = activation(weights [rows, inputs] ``x`` [inputs, columns] + ``bias``).
+
+    Parameters
+    ----------
+    address : int
+        Of the weights, float32 row by row, in memory that the caller keeps alive.
+    bias : np.ndarray [shape=(>= rows,), dtype=float32]
+    activation : int
+        0 sigmoid, 2 ReLU, any other none.
+    x, out : np.ndarray [dtype=float32]
+        Flat. ``columns`` is a multiple of 8.
+    following, following_inputs : int
+        Address and inputs of the layer that comes next, which is fetched towards the end.
+    """
+    for low in range(0, inputs, _DEPTH):
+        depth = min(_DEPTH, inputs - low)
+        begin, rectify = low == 0, activation == RELU and low + depth == inputs
+        for first in range(0, rows, _GROUP):
+            last = min(first + _GROUP, rows)
+            ahead, ahead_inputs = address + _ITEM * (last * inputs + low), inputs
+            if last == rows and low + depth < inputs:
+                ahead = address + _ITEM * (low + depth)
+            elif last == rows:
+                ahead, ahead_inputs = following, following_inputs
+            _group(
+                address + _ITEM * (first * inputs + low), inputs, depth, x, low * columns, columns, out, bias,
+                first, last, begin, rectify, ahead, ahead_inputs,
+            )  # fmt: skip
+    if activation == SIGMOID:
+        for i in range(0, rows * columns, LANES):
+            logistic(out, i)
