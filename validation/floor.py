@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from validation.compare import join
-from validation.figures import DEFINITIONS, Evaluation, Figure, evaluate
+from validation.figures import DEFINITIONS, Evaluation, Figure, evaluate, worst_index
 from validation.goldens import Golden, Store
 from validation.reference import Table
 from validation.series import repetition_series
@@ -43,18 +43,17 @@ def floor(reference: Table, repetitions: Mapping[str, Table]) -> Floor | None:
         return None
     pairs = {name: join(reference, table) for name, table in repetitions.items()}
     sources = {name: evaluate(pair) for name, pair in pairs.items()}
-    worst = {name: _worse(name, [e.figures[name] for e in sources.values()]) for name in DEFINITIONS}
+    worst = {name: worse(name, [e.figures[name] for e in sources.values()]) for name in DEFINITIONS}
     return Floor(sources, worst, {name: repetition_series(pair) for name, pair in pairs.items()})
 
 
-def _worse(name: str, figures: list[Figure]) -> Figure:
-    defined = [(f.value, f.n) for f in figures if f.value is not None]
+def worse(name: str, figures: list[Figure]) -> Figure:
+    """The worst of the repetitions' values of a figure."""
+    defined = [figure for figure in figures if figure.value is not None]
     if not defined:
         return figures[0]
-    better = DEFINITIONS[name].better
-    key = {"higher": lambda f: -f[0], "lower": lambda f: f[0]}.get(better, lambda f: abs(f[0]))
-    value, n = max(defined, key=key)
-    return Figure(value, n)
+    found = defined[worst_index(name, [figure.value for figure in defined if figure.value is not None])]
+    return Figure(found.value, found.n)
 
 
 def share(name: str, figure: Figure, floor_figure: Figure | None) -> Figure:

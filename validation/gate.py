@@ -25,6 +25,8 @@ _KEYS = {
     "or_floor_times", "min_frames", "min_clips", "machine", "why",
 }  # fmt: skip
 DEFAULT_MIN_FRAMES = 20
+GATES = "gates.toml"
+"""Its name in the folder of the goldens."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from validation import baseline
-from validation.compare import join
+from validation.baseline import Tripwires, worsening
 from validation.errors import Undefined
-from validation.figures import DEFINITIONS, evaluate
-from validation.floor import Floor
-from validation.reference import Table
+from validation.figures import Figure, better
 from validation.stats import slow_down
 
 POWER, FALSE_ALARMS, DRAWS = 0.95, 0.01, 2000
@@ -52,12 +49,6 @@ class Row:
         return asdict(self)
 
 
-def figures_of(reference: Table, run: Table) -> dict[str, float]:
-    """The figures that have a value."""
-    figures = evaluate(join(reference, run)).figures
-    return {name: f.value for name in FIGURES if (f := figures[name]).value is not None}
-
-
 def power_table(
     defect: str, unit: str, plain: Sequence[Values], with_defect: Mapping[float, Values], seed: int = 20
 ) -> list[Row]:
@@ -72,7 +63,7 @@ def _row(
     clips = sorted(clip for clip in plain[0] if all(figure in values.get(clip, {}) for values in every))
     if len(clips) < 3:
         return None
-    sign = -1.0 if DEFINITIONS[figure].better == "higher" else 1.0
+    sign = -1.0 if better(figure) == "higher" else 1.0
     runs = sign * np.array([[values[clip][figure] for clip in clips] for values in plain])
     rng = np.random.default_rng(seed)
     n = len(clips)
@@ -105,14 +96,19 @@ def _statistics(
 
 
 def tripwire_row(
-    defect: str, unit: str, ours: Values, with_defect: Mapping[float, Values], floors: Mapping[str, Floor]
+    defect: str,
+    unit: str,
+    ours: Values,
+    with_defect: Mapping[float, Values],
+    floors: Mapping[str, Mapping[str, Figure]],
+    wires: Tripwires,
 ) -> Row:
     """What the tripwires see on the machine of the baseline, where a run repeats to the bit and the null is 0.
 
     ``powers`` is the share of clips on which at least one tripwire fails; one clip is enough to be caught.
     """
     powers = {
-        size: float(np.mean([_trips(ours[clip], values[clip], floors[clip]) for clip in sorted(ours)]))
+        size: float(np.mean([_trips(ours[clip], values[clip], floors[clip], wires) for clip in sorted(ours)]))
         for size, values in with_defect.items()
     }
     caught = [s for s in sorted(powers) if all(powers[t] > 0 for t in powers if t >= s)]
@@ -120,10 +116,12 @@ def tripwire_row(
     return Row(defect, unit, SAME_MACHINE, 0.0, 0.0, text, caught[0] if caught else None)
 
 
-def _trips(before: Mapping[str, float], now: Mapping[str, float], floor: Floor) -> bool:
+def _trips(
+    before: Mapping[str, float], now: Mapping[str, float], floor: Mapping[str, Figure], wires: Tripwires
+) -> bool:
     return any(
-        baseline.worsening(name, before[name], now[name]) > baseline.tolerance(name, floor.worst[name].value)
-        for name in baseline.TOLERANCES
+        worsening(name, before[name], now[name]) > wires.allowed(name, floor[name].value)
+        for name in wires.tolerance
         if name in before and name in now
     )
 
