@@ -11,11 +11,10 @@ import pytest
 
 from pyfaceau.weights.install import verify_models
 from pyfaceau.weights.source import demo_folders, demo_source
-from validation import adapter, clips, goldens, record
+from validation import adapter, clips, goldens, record, suite
 from validation.adapter import Runner, Timing
 from validation.cli import main
 from validation.clips import require_same
-from validation.commands import demo
 from validation.compare import join
 from validation.figures import evaluate
 from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
@@ -122,7 +121,7 @@ class TestCommand:
 
     @pytest.fixture
     def _no_page(self, monkeypatch):
-        monkeypatch.setattr(demo, "_page", lambda paths, folder: "report: none")
+        monkeypatch.setattr(suite, "page", lambda paths, folder: "none")
 
     @pytest.mark.usefixtures("_no_page")
     def test_a_lost_face_fails(self, tmp_path, capsys):
@@ -136,7 +135,7 @@ class TestCommand:
         (models / "model").mkdir(parents=True)
         (models / "model" / "main_clnf_general.txt").write_text("LandmarkDetector clnf_general.txt\n")
         assert main(["demo", "--models", str(models), "-o", str(tmp_path / "out")]) == 0
-        assert "CLNF model is not here or not whole" in capsys.readouterr().out
+        assert "the weights of main_clnf_general are not here or not whole" in capsys.readouterr().out
         monkeypatch.setattr("pyfaceau.weights.landmark_models", lambda source: {"main_clnf_general": []})
         monkeypatch.setattr(clips, "folders", lambda named: [])
         assert main(["demo", "--models", str(models), "-o", str(tmp_path / "out")]) == 0
