@@ -99,9 +99,7 @@ def inject(
     if not others:
         raise HarnessError("two runs without a defect are needed; give --run DIR")
     chosen = [defect for defect in defects if defect.inject is not None or recorder is not None]
-    found = Injected(
-        [{} for _ in range(1 + len(others))], {}, {d.name: {size: {} for size in d.sizes} for d in chosen}
-    )
+    found = Injected([{} for _ in range(1 + len(others))], {}, {d.name: {size: {} for size in d.sizes} for d in chosen})
     for number, golden in enumerate(goldens):
         clip = golden.clip
         reference, repetitions = store.table(golden), store.repetitions(golden)

@@ -33,16 +33,16 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.times < 2:
         raise HarnessError(f"{arguments.times} runs show nothing about repeating; ask for at least 2")
     results: list[Result] = []
-    first: dict[str, Any] | None = None
+    passed, first = 0, None
     for number, data in enumerate(_runs(arguments), start=1):
         found, sentence = data["verdict"]["verdict"], data["verdict"]["sentence"]
         results.append(Result(f"run {number}", found, f"run {number}: {sentence}"))
+        passed += found == PASS
         first = first or data
         if changed := differing(first, data):
             where = f"run {number}: {changed[0]} is not the first run's"
             results.append(Result(f"run {number}, same figures", FAIL, f"{where} ({len(changed)} differ)"))
         print(f"{number:>3}  {data['seconds']:>6.0f} s  {found:<13}{sentence}", flush=True)
-    passed = sum(result.verdict == PASS for result in results[: arguments.times]) if results else 0
     verdict = overall(results)
     print(f"{verdict['verdict']}: {passed} of {arguments.times} runs pass; {verdict['sentence']}")
     return int(verdict["exit_code"])
@@ -57,16 +57,21 @@ def _runs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for number in range(arguments.times):
             path = Path(folder) / f"{number}.json"
             started = time.perf_counter()
-            done = subprocess.run([*command, "-o", str(path)], cwd=REPOSITORY, capture_output=True, text=True)
+            complaint = start([*command, "-o", str(path)])
             if not path.is_file():
-                words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+                words = complaint.strip().splitlines()[-1:] or ["it said nothing"]
                 raise HarnessError(f"run {number + 1} left no record: {words[0]}")
             yield {**record.load(path), "seconds": time.perf_counter() - started}
             path.unlink()
 
 
+def start(command: list[str]) -> str:
+    """Run a process to its end; what it wrote to stderr."""
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stderr
+
+
 def differing(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """"clip: figure" of every figure that two records do not have in common to the last bit, times excepted."""
+    """Clip and name of every figure that two records do not share to the last bit, times excepted; sorted."""
     tables = [
         {
             f"{clip['clip']}: {name}": figure["value"]
@@ -76,4 +81,4 @@ def differing(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
         }
         for data in (first, other)
     ]
-    return [name for name in tables[0].keys() | tables[1].keys() if tables[0].get(name) != tables[1].get(name)]
+    return sorted(n for n in tables[0].keys() | tables[1].keys() if tables[0].get(n) != tables[1].get(n))

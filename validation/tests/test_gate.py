@@ -112,6 +112,19 @@ class TestGates:
             clip["speed"] = {"unsteady": None}
         changed["clips"][0]["speed"]["unsteady"] = "calibration 100 ms before, 200 ms after"
         assert verdicts(judge(changed, [gate]), "s") == [INCONCLUSIVE, FAIL, FAIL]
+        over = Gate("m", "speed.per_calibration", "median", at_most=0.1)
+        assert "beside 1 of 3 clips" in judge(changed, [over])[-1].sentence
+        changed["clips"] += copy.deepcopy(changed["clips"][1:])
+        assert verdicts(judge(changed, [over]), "m") == [FAIL]
+
+    def test_times_are_asked_only_of_calibrated_runs_with_as_many_threads(self, changed):
+        gate = Gate("s", "speed.gaze_per_calibration", "median", at_most=0.1, threads=2)
+        assert verdicts(judge(changed, [gate]), "s") == []
+        for clip in changed["clips"]:
+            clip["figures"]["speed.per_calibration"] = {"value": 0.05, "n": 60}
+        assert verdicts(judge(changed, [gate]), "s") == [INCONCLUSIVE]  # a stage that is not there any more
+        changed["threads"] = 1
+        assert verdicts(judge(changed, [gate]), "s") == []
 
     def test_undefined_is_not_a_pass(self, changed):
         changed["clips"][0]["figures"]["landmarks.mean_px"] = {"value": None, "n": 0, "reason": "no landmarks"}
@@ -206,7 +219,8 @@ class TestTripwires:
 
     def test_a_figure_that_vanished_fails(self, changed, path):
         set_figure(changed, "intensity.ccc", None)
-        assert any("has none now" in r.sentence for r in baseline.tripwires(changed, path, WIRES)[0] if r.verdict == FAIL)
+        failing = [r for r in baseline.tripwires(changed, path, WIRES)[0] if r.verdict == FAIL]
+        assert any("has none now" in r.sentence for r in failing)
 
     def test_without_a_baseline_there_is_nothing_to_trip_over(self, run, tmp_path):
         assert baseline.tripwires(run, tmp_path / "absent.json", WIRES) == ([], None)
@@ -238,9 +252,7 @@ class TestTripwiresOfTime:
 
     @staticmethod
     def of_times(data: dict, path: Path) -> dict[str, str]:
-        return {
-            r.figure: r.verdict for r in baseline.tripwires(data, path, WIRES)[0] if r.figure.startswith("speed.")
-        }
+        return {r.figure: r.verdict for r in baseline.tripwires(data, path, WIRES)[0] if r.figure.startswith("speed.")}
 
     def test_short_stages_are_left_out_and_equal_times_pass(self, timed, path):
         assert self.of_times(timed, path) == {"speed.per_calibration": PASS, "speed.gaze_per_calibration": PASS}
