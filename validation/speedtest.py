@@ -1,7 +1,7 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
 Order of a round: calibration, base, tree, or tree before base in every second round, so that neither always runs on
-the warmer machine. Every process runs each clip twice: the first pass counts as cold, the second as steady state.
+the warmer machine. Every process runs each clip several times: the first pass is warm-up, the median of the others is its steady state.
 """
 
 from __future__ import annotations
@@ -80,28 +80,36 @@ def one_round(tree: Path, request: dict[str, Any], cache: Path | None = None) ->
 
 
 def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
-    """The steady-state figures of one round: ms a frame, percentiles and stages, medians over its clips."""
+    """The steady-state figures of one round: ms a frame, percentiles and stages.
+
+    Of a clip the median over the passes after the first, so that one disturbed pass does not count; of the round the
+    median over its clips.
+    """
     per_clip: dict[str, list[float]] = {}
     for passes in answer["clips"].values():
-        last = passes[-1]
-        times = np.array(last["intervals_ms"])
-        found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
-        found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
-        outer: dict[str, float] = {}
-        for stage, recorded in last["stages"].items():
-            values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), last["frames"])
-            if stage in STAGES_OUTSIDE_FRAMES:
-                found[f"{stage}_ms"] = float(sum(recorded["ms"]))
-                continue
-            found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
-            found[f"{stage}_ms"] = speed.mean_ms(values)
-            if "." not in stage:
-                outer[stage] = found[f"{stage}_ms"]
-        if threads == 1:
-            found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
-        for name, value in found.items():
-            per_clip.setdefault(name, []).append(value)
+        steady = [_figures_of_pass(one, threads) for one in passes[1:]]
+        for name in steady[0]:
+            per_clip.setdefault(name, []).append(median(found[name] for found in steady))
     return {name: median(values) for name, values in per_clip.items()}
+
+
+def _figures_of_pass(one: dict[str, Any], threads: int) -> dict[str, float]:
+    times = np.array(one["intervals_ms"])
+    found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
+    found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
+    outer: dict[str, float] = {}
+    for stage, recorded in one["stages"].items():
+        values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), one["frames"])
+        if stage in STAGES_OUTSIDE_FRAMES:
+            found[f"{stage}_ms"] = float(sum(recorded["ms"]))
+            continue
+        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
+        found[f"{stage}_ms"] = speed.mean_ms(values)
+        if "." not in stage:
+            outer[stage] = found[f"{stage}_ms"]
+    if threads == 1:
+        found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
+    return found
 
 
 def cold_of(answer: dict[str, Any]) -> dict[str, float]:

@@ -19,6 +19,8 @@ from validation.verdict import FAIL, PASS, Result, overall
 
 DEFAULT_CLIPS = "openface_default"
 MIN_ROUNDS = 5
+PASSES = 4
+"""of every clip in a round; the first is warm-up"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +94,7 @@ def _request(store: goldens.Store, arguments: argparse.Namespace) -> dict[str, A
         chosen[clip.name] = str(video.resolve())
     if not chosen:
         raise HarnessError(f"no golden of {arguments.config!r} has a clip {arguments.clips!r}")
-    return {"settings": {**settings, "threads": arguments.threads}, "clips": chosen, "repeats": 2}
+    return {"settings": {**settings, "threads": arguments.threads}, "clips": chosen, "repeats": PASSES}
 
 
 def compare_sides(base: speedtest.Side, mine: speedtest.Side, budgets: dict[str, Any]) -> dict[str, SlowDown]:

@@ -374,7 +374,7 @@ class TestSeveralRuns:
         same, other, bad = make_csv(seed=2, noise=0.2), make_csv(seed=2, noise=0.21), make_csv(seed=2, noise=3.0)
         for csvs, code, text in (
             ([same] * 3, 0, "PASS: 3 of 3 runs pass"),
-            ([same, same, other], 1, "run 3: face: intensity.ccc is not the first run's"),
+            ([same, same, other], 1, "run 3: face: gaze.angle_deg is not the first run's"),
             ([same, bad, same], 1, "FAIL: 2 of 3 runs pass"),
         ):
             self.pyfaceau_writes(*csvs)

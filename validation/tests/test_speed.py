@@ -36,10 +36,11 @@ def answer(ms: float, first: float = 300.0, analysis: float = 2.0) -> dict:
     }
     one = {"repeat": 0, "frames": 40, "wall_s": 1.0, "intervals_ms": intervals, "stages": stages}
     cold = {"import_s": 1.0, "load_s": 0.2, "first_frame_s": 1.6, "peak_mb": 300.0, "process_s": 3.0}
-    return {"clips": {"face": [{**one, "intervals_ms": [9 * ms] * 40}, one]}, **cold}
+    disturbed = {**one, "intervals_ms": [first, *[3 * ms] * 39]}
+    return {"clips": {"face": [{**one, "intervals_ms": [9 * ms] * 40}, one, disturbed, one]}, **cold}
 
 
-def test_figures_are_those_of_the_second_pass():
+def test_figures_are_the_median_of_the_passes_after_the_first():
     figures = speedtest.figures_of(answer(8.0), threads=1)
     assert figures["mean_ms"] == figures["p95_ms"] == 8.0
     assert figures["first_ms"] == 300.0
