@@ -1,7 +1,7 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
 Order of a round: calibration, base, tree, or tree before base in every second round, so that neither always runs on
-the warmer machine. Every process runs each clip several times: the first pass is warm-up, the median of the others is its steady state.
+the warmer machine. Every process runs each clip several times: the first pass is warm-up, the fastest of the others is its steady state.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def one_round(tree: Path, request: dict[str, Any], cache: Path | None = None) ->
 def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
     """The steady-state figures of one round: ms a frame, percentiles and stages.
 
-    Of a clip the median over the passes after the first, so that one disturbed pass does not count; of the round the
-    median over its clips.
+    Of a clip the lowest of the passes after the first, as other processes only ever add time; of the round the median
+    over its clips.
     """
     per_clip: dict[str, list[float]] = {}
     for passes in answer["clips"].values():
         steady = [_figures_of_pass(one, threads) for one in passes[1:]]
         for name in steady[0]:
-            per_clip.setdefault(name, []).append(median(found[name] for found in steady))
+            per_clip.setdefault(name, []).append(min(found[name] for found in steady))
     return {name: median(values) for name, values in per_clip.items()}
 
 

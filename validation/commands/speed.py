@@ -15,7 +15,7 @@ from validation.errors import HarnessError
 from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
 from validation.outputs import write_outputs
 from validation.stats import SlowDown, slow_down
-from validation.verdict import FAIL, PASS, Result, overall
+from validation.verdict import FAIL, INCONCLUSIVE, PASS, Result, overall
 
 DEFAULT_CLIPS = "openface_default"
 MIN_ROUNDS = 5
@@ -53,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
         compiled = speedtest.first_run_s(tree, request) if arguments.first_run else None
     comparisons = compare_sides(other, mine, budgets) if other else {}
-    checks = [*judge_sides(comparisons), *judge_calibrated(mine, budgets, arguments.config, arguments.threads)]
+    checks = [*judge_sides(comparisons, budgets), *judge_calibrated(mine, budgets, arguments.config, arguments.threads)]
     checks = checks or [Result("timed", PASS, f"{arguments.rounds} rounds timed; no base, no budget to judge by")]
     result = record.new(
         "speed",
@@ -110,8 +110,12 @@ def compare_sides(base: speedtest.Side, mine: speedtest.Side, budgets: dict[str,
     return found
 
 
-def judge_sides(comparisons: dict[str, SlowDown]) -> list[Result]:
-    """One result a figure: FAIL only beyond the budget and beyond the spread of the rounds."""
+def judge_sides(comparisons: dict[str, SlowDown], budgets: dict[str, Any]) -> list[Result]:
+    """One result a figure: FAIL only beyond the budget and beyond the spread of the rounds.
+
+    INCONCLUSIVE where that spread is above ``noise_at_most`` and the tree may be slower than the budget for all it says.
+    """
+    noise = budgets.get("noise_at_most", 0.30)
     results = []
     for name, c in comparisons.items():
         sentence = (
@@ -119,7 +123,10 @@ def judge_sides(comparisons: dict[str, SlowDown]) -> list[Result]:
             f"(99 % interval {100 * (c.low - 1):+.1f} to {100 * (c.high - 1):+.1f} %, p = {c.p:.2g}, "
             f"{c.rounds} rounds each, budget {100 * c.budget:.0f} %)"
         )
-        results.append(Result(f"speed {name}", FAIL if c.slower else PASS, sentence, name, None, c.ratio, 1 + c.budget))
+        verdict = FAIL if c.slower else PASS
+        if not c.slower and c.high - c.low > noise and c.high > 1 + c.budget:
+            verdict, sentence = INCONCLUSIVE, f"{sentence}; the rounds scatter too much to see"
+        results.append(Result(f"speed {name}", verdict, sentence, name, None, c.ratio, 1 + c.budget))
     return results
 
 
