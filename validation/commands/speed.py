@@ -113,7 +113,7 @@ def compare_sides(base: speedtest.Side, mine: speedtest.Side, budgets: dict[str,
 def judge_sides(comparisons: dict[str, SlowDown], budgets: dict[str, Any]) -> list[Result]:
     """One result a figure: FAIL only beyond the budget and beyond the spread of the rounds.
 
-    INCONCLUSIVE where that spread is above ``noise_at_most`` and the tree may be slower than the budget for all it says.
+    INCONCLUSIVE where that spread is above ``noise_at_most`` and does not rule out that the tree is over the budget.
     """
     noise = budgets.get("noise_at_most", 0.30)
     results = []

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation import calibration, record, speedtest
+from validation import calibration, goldens, record, speedtest
+from validation import run as runs
 from validation.cli import main
 from validation.commands import speed as command
 from validation.environment import git
@@ -208,3 +209,20 @@ def test_calibration_module_prints_a_time():
         check=True,
     )
     assert float(done.stdout) > 5
+
+
+def test_the_cpp_programs_stages_are_those_of_its_table_and_reach_the_record():
+    table = json.loads((GOLDEN / "cpp-stage-times.json").read_text())["clnf"]
+    found = runs._reference_speed(goldens.load(), "clnf")
+    for clip, modes in table.items():
+        for mode, ms in modes.items():
+            parts = found[clip][mode]["landmarks_ms"]
+            assert sum(parts.values()) == pytest.approx(ms["landmarks"], rel=0.03)
+            assert parts["face"] == pytest.approx(
+                sum(ms[f"landmarks.face.{p}"] for p in ("responses", "rigid", "nonrigid"))
+            )
+    if SHARED.is_dir():
+        text = (SHARED / "golden" / "cpp-stage-times.txt").read_text()
+        row = next(line for line in text.splitlines() if line.startswith("main: patch responses")).split()[-6:]
+        got = [table[c][m]["landmarks.face.responses"] for m in ("two_cores", "one_core") for c in table]
+        assert got == [float(row[i]) for i in (0, 1, 4, 5)]
