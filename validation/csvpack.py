@@ -132,7 +132,7 @@ def _text(names: list[str], decimals: list[int], numbers: np.ndarray, exceptions
     lines = [line % tuple(row) for row in (numbers / 10.0 ** np.array(decimals)).tolist()]
     replaced: dict[int, list[str]] = {}
     for r, c, cell in exceptions:
-        replaced.setdefault(r, lines[r].split(","))[c] = cell  # type: ignore[call-overload,index,arg-type]
+        replaced.setdefault(r, lines[r].split(","))[c] = cell  # type: ignore[call-overload,arg-type]
     for r, cells in replaced.items():
         lines[r] = ",".join(cells)
     return "\n".join([",".join(names), *lines, ""]).encode("ascii")

@@ -1,8 +1,8 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
 Order of a round: calibration, base, tree, or tree before base in every second round, so that neither always runs on
-the warmer machine. Every process runs each clip several times: the first
-pass is warm-up, the fastest of the others is its steady state.
+the warmer machine. Every process runs each clip several times: the first pass is warm-up, the fastest of the others is
+its steady state.
 """
 
 from __future__ import annotations

@@ -68,8 +68,9 @@ def latency(record: view.Record) -> list[Drawing]:
     caption = (
         f"n in brackets: frames (the first is left out); upper bar pyfaceau with {' or '.join(map(str, threads))} "
         f"thread(s), lower hatched bar the C++ program on {cpp_mode(threads[0]).replace('_', ' ')} of its own machine "
-        f"(golden/speed.json, golden/cpp-stage-times.json; 'landmarks, all': of no part, or parts not timed). Stages of two threads overlap, so the diamond, the time between finished frames, can be "
-        f"inside the bar. Right: both divided by a fixed workload timed on the same machine, which makes them "
+        f"(golden/speed.json, golden/cpp-stage-times.json; 'landmarks, all': parts of it that were not timed). "
+        f"Stages of two threads overlap, so the diamond, the time between finished frames, can be inside the bar. "
+        f"Right: both divided by a fixed workload timed on the same machine, which makes them "
         f"comparable; bars there are the C++ program's range over its runs, the noise floor of timing. "
         f"* the workload's own time changed by more than 15 % beside this clip: not a quiet machine."
     )

@@ -57,6 +57,24 @@ class TestCompare:
         assert main(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
         assert "100.00" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda text: text.replace("0.100000", "-nan(ind)", 1), "1 frames left out, as a value is not a number"),
+            (lambda text: text[:-40], "1 rows missing; 1 cut-off last line left out"),
+            (lambda text: make_csv(20), "10 rows missing"),
+            (lambda text: make_csv(40), "10 rows too many"),
+            (lambda text: make_csv(30, faces=2), "2 faces, joined by face_id"),
+            (lambda text: make_csv(30, lost=(3,)), "face lost here but not in the reference in 1 frames"),
+            (lambda text: text.replace("x_67", "extra"), "a file has no landmarks columns"),
+        ],
+    )
+    def test_odd_files_are_compared_and_the_table_says_what_is_odd(self, change, says, tmp_path, capsys):
+        (tmp_path / "a.csv").write_text(make_csv(30))
+        (tmp_path / "b.csv").write_text(change(make_csv(30)))
+        assert main(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
+        assert says in capsys.readouterr().out
+
 
 STAND_IN = """#!{python}
 import os, pathlib, sys
