@@ -94,7 +94,7 @@ def _request(store: goldens.Store, arguments: argparse.Namespace) -> dict[str, A
         chosen[clip.name] = str(video.resolve())
     if not chosen:
         raise HarnessError(f"no golden of {arguments.config!r} has a clip {arguments.clips!r}")
-    return {"settings": {**settings, "threads": arguments.threads}, "clips": chosen, "repeats": PASSES}
+    return {"settings": {**settings, "threads": arguments.threads}, "clips": chosen, "passes": PASSES}
 
 
 def compare_sides(base: speedtest.Side, mine: speedtest.Side, budgets: dict[str, Any]) -> dict[str, SlowDown]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation import calibration, goldens, record, speedtest
+from validation import calibration, clips, goldens, record, speedtest
 from validation import run as runs
 from validation.cli import main
 from validation.commands import speed as command
@@ -35,8 +35,8 @@ def answer(ms: float, first: float = 300.0, analysis: float = 2.0) -> dict:
         "analysis": {"frames": frames, "ms": [analysis] * 40},
         "finish": {"frames": [0], "ms": [7.0]},
     }
-    one = {"repeat": 0, "frames": 40, "wall_s": 1.0, "intervals_ms": intervals, "stages": stages}
-    cold = {"import_s": 1.0, "load_s": 0.2, "first_frame_s": 1.6, "peak_mb": 300.0, "process_s": 3.0}
+    one = {"frames": 40, "wall_s": 1.0, "intervals_ms": intervals, "stages": stages}
+    cold = {"import_s": 1.0, "load_s": 0.2, "first_frame_s": 1.6, "peak_mb": 300.0}
     disturbed = {**one, "intervals_ms": [first, *[3 * ms] * 39]}
     return {"clips": {"face": [{**one, "intervals_ms": [9 * ms] * 40}, one, disturbed, one]}, **cold}
 
@@ -93,12 +93,12 @@ def test_the_command_alternates_the_trees_and_writes_a_whole_record(store, tmp_p
     monkeypatch.setattr(command, "weights_folder", lambda models: tmp_path)
     (store.folder / "gates.toml").write_text("[speed]\nslower_at_most = 0.05\nstage_slower_at_most = 0.10\n")
     (store.folder / "speed.json").write_text((GOLDEN / "speed.json").read_text())
-    calls: list[Path] = []
+    calls: list[list[Path]] = []
 
-    def fake(tree: Path, request: dict, cache: Path | None = None) -> dict:
-        calls.append(tree)
+    def fake(trees: list[Path], request: dict, cache: Path | None = None) -> list[dict]:
+        calls.append(list(trees))
         assert request["settings"] == {"landmarks": "clnf", "models": str(tmp_path), "threads": 2}
-        return answer((8.0 if tree == REPOSITORY else 6.0) + 0.01 * len(calls))
+        return [answer((8.0 if tree == REPOSITORY else 6.0) + 0.01 * len(calls)) for tree in trees]
 
     class FakeCalibrator:
         def __enter__(self):
@@ -117,7 +117,7 @@ def test_the_command_alternates_the_trees_and_writes_a_whole_record(store, tmp_p
     code = main([*arguments, "--base", "HEAD", "--rounds", "5", "-o", str(tmp_path / "speed.json")])
     assert code == 1
     base, tree = tmp_path / "HEAD", REPOSITORY
-    assert calls == [base, tree, *[base, tree, tree, base] * 2, base, tree]
+    assert calls == [[base], [tree], *[[base, tree], [tree, base]] * 2, [base, tree]]
     data = record.load(tmp_path / "speed.json")
     assert data["speed"]["comparisons"]["mean_ms"]["slower"] is True
     assert len(data["speed"]["tree"]["figures"]) == len(data["speed"]["calibration_ms"]) == 5
@@ -149,9 +149,51 @@ def test_a_worktree_holds_the_revision_and_goes_away():
         pass
 
 
+def test_the_passes_of_two_trees_take_turns(tmp_path, monkeypatch):
+    order: list[str] = []
+
+    class Fake:
+        def __init__(self, tree: Path, request: dict, cache: Path | None) -> None:
+            self.name = tree.name
+            order.append(f"start {self.name}")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            order.append(f"leave {self.name}")
+
+        def one_pass(self) -> None:
+            order.append(self.name)
+
+        def end(self) -> dict:
+            return {"of": self.name}
+
+    monkeypatch.setattr(speedtest, "Worker", Fake)
+    answers = speedtest.one_round([tmp_path / "a", tmp_path / "b"], {"passes": 3})
+    assert answers == [{"of": "a"}, {"of": "b"}]
+    assert order == ["start a", "start b", "a", "b", "b", "a", "a", "b", "leave b", "leave a"]
+
+
+def test_a_real_worker_times_the_demo_clip():
+    shipped = goldens.load()
+    settings, models = shipped.settings("demo-avi", None)
+    request = {
+        "settings": {**settings, "models": str(models), "threads": 1},
+        "clips": {"lost": str(clips.locate(shipped, shipped.clips["astronaut_lost_avi"], []))},
+        "passes": 2,
+    }
+    (found,) = speedtest.one_round([REPOSITORY], request)
+    assert [one["frames"] for one in found["clips"]["lost"]] == [60, 60]
+    figures = speedtest.figures_of(found, 1)
+    assert 0 < figures["landmarks_ms"] < figures["mean_ms"]
+    cold = speedtest.cold_of(found)
+    assert cold["start_to_first_frame_ms"] > cold["import_ms"] + cold["load_ms"] and cold["peak_mb"] > 50
+
+
 def test_a_round_that_fails_says_why(tmp_path):
     with pytest.raises(HarnessError, match=r"a round of .* failed"):
-        speedtest.one_round(tmp_path, {"settings": {}, "clips": {}, "repeats": 1})
+        speedtest.one_round([tmp_path], {"settings": {}, "clips": {}, "passes": 1})
 
 
 def test_the_workload_is_timed_in_a_process_with_one_thread():
