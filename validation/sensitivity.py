@@ -131,25 +131,28 @@ SLOWDOWN_MATTERS = 0.15
 
 
 def slowdown_rows(
-    figures: Sequence[dict[str, float]],
+    base: Sequence[dict[str, float]],
+    tree: Sequence[dict[str, float]],
     names: Sequence[str],
     rounds: int,
     budget: float,
-    draws: int = 200,
+    draws: int = 400,
     seed: int = 20,
 ) -> list[Row]:
-    """Power of the speed command's own decision, from recorded rounds: each draw deals them out as base and tree."""
+    """Power of the speed command's own decision, from recorded rounds of two equal trees.
+
+    Each draw takes so many of the recorded rounds, swaps the trees of each at random, and makes the tree slower.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for name in names:
-        values = np.array([f[name] for f in figures if name in f])
-        if len(values) < 2 * 3:
-            raise Undefined(f"{len(values)} recorded rounds; at least 6 are needed to know their spread")
-        powers = {}
-        for slower in SLOWDOWNS:
-            base, tree = rng.choice(values, (2, draws, rounds))
-            found = [_slower(a, b * (1 + slower), budget) for a, b in zip(base, tree, strict=True)]
-            powers[slower] = float(np.mean(found))
+        pairs = np.array([(a[name], b[name]) for a, b in zip(base, tree, strict=True) if name in a and name in b])
+        if len(pairs) < 2 * 3:
+            raise Undefined(f"{len(pairs)} recorded rounds; at least 6 are needed to know their spread")
+        chosen = pairs[rng.integers(0, len(pairs), (draws, rounds))]
+        swapped = rng.random((draws, rounds, 1)) < 0.5
+        chosen = np.where(swapped, chosen[..., ::-1], chosen)
+        powers = {slower: _share_found(chosen, slower, budget) for slower in SLOWDOWNS}
         false_alarms = powers.pop(0.0)
         caught = [s for s in powers if all(powers[t] >= POWER for t in powers if t >= s)]
         good = caught[0] if caught and false_alarms <= FALSE_ALARMS else None
@@ -159,9 +162,11 @@ def slowdown_rows(
     return rows
 
 
-def _slower(base: np.ndarray, tree: np.ndarray, budget: float) -> bool:
-    """As ``slow_down(...).slower``; most draws need only its first condition."""
-    return (
-        bool(np.median(tree) > (1 + budget) * np.median(base))
-        and slow_down(base.tolist(), tree.tolist(), budget).slower
-    )
+def _share_found(rounds: np.ndarray, slower: float, budget: float) -> float:
+    """Share of the draws, f64 (draws, rounds, 2) of base and tree, in which a tree so much slower is found."""
+    found = 0
+    for base, tree in np.moveaxis(rounds * (1.0, 1 + slower), 2, 1):
+        # Most draws need only the first condition of the decision.
+        if np.median(tree / base) > 1 + budget:
+            found += slow_down(base.tolist(), tree.tolist(), budget).slower
+    return found / len(rounds)

@@ -146,11 +146,13 @@ def _slowdowns(path: Path, store: goldens.Store, checks: list[Result]) -> list[s
         raise HarnessError(f"{path}: not a record of `python -m validation speed`")
     budgets = read_toml(store.folder / GATES, "the gates")["speed"]
     budget, least = budgets["stage_slower_at_most"], budgets["stage_at_least_ms"]
-    figures = data["speed"]["tree"]["figures"]
+    if not data["speed"]["base"]:
+        raise HarnessError(f"{path}: timed without a base; make a record with --base HEAD, of two equal trees")
+    base, figures = data["speed"]["base"]["figures"], data["speed"]["tree"]["figures"]
     names = [n for n in figures[0] if n.endswith("_ms") and ".p" not in n and n not in ("mean_ms", "first_ms")]
     names = [n for n in names if min(f[n] for f in figures) >= least]
     try:
-        rows = sensitivity.slowdown_rows(figures, names, max(7, len(figures)), budget)
+        rows = sensitivity.slowdown_rows(base, figures, names, max(7, len(figures)), budget)
     except Undefined as reason:
         raise HarnessError(f"{path}: {reason}; make a record with more --rounds") from reason
     for row in rows:
