@@ -294,7 +294,7 @@ def _tracking_figures(pair: Pair) -> dict[str, Figure]:
         frames = pair.union[rows, 0]
         theirs += [(int(face), *run) for run in tracking.lost_runs(a[rows], frames)]
         ours += [(int(face), *run) for run in tracking.lost_runs(b[rows], frames)]
-    equal = len(set(ours) & set(theirs))
+    equal = tracking.equal_runs(theirs, ours)
     runs = Figure(equal / len(theirs), len(theirs)) if theirs else Figure(None, 0, "the reference never loses the face")
     return {
         "tracking.agreement": attempt(n, tracking.success_agreement, a, b),
