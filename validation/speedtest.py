@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,10 +119,15 @@ class Worker:
         return answer
 
 
-def one_round(trees: Sequence[Path], request: dict[str, Any], cache: Path | None = None) -> list[dict[str, Any]]:
-    """A process of each tree, started one after the other, and their passes in turns; what each measured."""
+def one_round(
+    trees: Sequence[Path], request: dict[str, Any], caches: Mapping[Path, Path] | None = None
+) -> list[dict[str, Any]]:
+    """A process of each tree, started one after the other, and their passes in turns; what each measured.
+
+    ``caches``: by tree, a folder of its own for compiled kernels.
+    """
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(tree, request, cache)) for tree in trees]
+        workers = [stack.enter_context(Worker(tree, request, (caches or {}).get(tree))) for tree in trees]
         for number in range(request["passes"]):
             for worker in workers if number % 2 == 0 else workers[::-1]:
                 worker.one_pass()
@@ -175,17 +180,19 @@ def cold_of(answer: dict[str, Any]) -> dict[str, float]:
 def measure(
     tree: Path, base: Path | None, request: dict[str, Any], rounds: int, threads: int, report: Callable[[str], None]
 ) -> tuple[Side, Side | None, list[float]]:
-    """All rounds in turns; the first process of each tree compiles and is not counted. Calibration ms a round."""
+    """All rounds in turns; the first process of each tree compiles (the base always does: a minute or more) and is not counted. Calibration ms a round."""
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
+    # Numba caches by path: what the base compiles is of no use afterwards, and goes away with its folder.
+    caches = {base: base.parent / "cache"} if base else {}
     for side in sides:
-        one_round([side.tree], {**request, "passes": 1})
+        one_round([side.tree], {**request, "passes": 1}, caches)
     calibrations = []
     with Calibrator() as calibrator:
         for number in range(rounds):
             calibration = calibrator.measure()
             order = sides if number % 2 == 0 else sides[::-1]
-            for side, answer in zip(order, one_round([side.tree for side in order], request), strict=True):
+            for side, answer in zip(order, one_round([side.tree for side in order], request, caches), strict=True):
                 side.figures.append(figures_of(answer, threads))
                 side.cold.append(cold_of(answer))
             calibration = (calibration + calibrator.measure()) / 2
@@ -202,5 +209,5 @@ def first_run_s(tree: Path, request: dict[str, Any]) -> float:
     """Seconds of a process that finds no compiled kernel: the very first run after an installation."""
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
-        one_round([tree], {**request, "passes": 1}, Path(cache))
+        one_round([tree], {**request, "passes": 1}, {tree: Path(cache)})
         return time.perf_counter() - start

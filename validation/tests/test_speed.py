@@ -95,7 +95,8 @@ def test_the_command_alternates_the_trees_and_writes_a_whole_record(store, tmp_p
     (store.folder / "speed.json").write_text((GOLDEN / "speed.json").read_text())
     calls: list[list[Path]] = []
 
-    def fake(trees: list[Path], request: dict, cache: Path | None = None) -> list[dict]:
+    def fake(trees: list[Path], request: dict, caches: dict[Path, Path]) -> list[dict]:
+        assert caches == {tmp_path / "HEAD": tmp_path / "cache"}
         calls.append(list(trees))
         assert request["settings"] == {"landmarks": "clnf", "models": str(tmp_path), "threads": 2}
         return [answer((8.0 if tree == REPOSITORY else 6.0) + 0.01 * len(calls)) for tree in trees]
