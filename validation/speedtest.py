@@ -180,7 +180,10 @@ def cold_of(answer: dict[str, Any]) -> dict[str, float]:
 def measure(
     tree: Path, base: Path | None, request: dict[str, Any], rounds: int, threads: int, report: Callable[[str], None]
 ) -> tuple[Side, Side | None, list[float]]:
-    """All rounds in turns; the first process of each tree compiles (the base always does: a minute or more) and is not counted. Calibration ms a round."""
+    """All rounds, and the calibration's ms of each; the first process of a tree compiles and is not counted.
+
+    A base always has to compile, a minute or more.
+    """
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
     # Numba caches by path: what the base compiles is of no use afterwards, and goes away with its folder.
