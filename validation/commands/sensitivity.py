@@ -87,7 +87,8 @@ def execute(arguments: argparse.Namespace) -> int:
     path = record.save(result, arguments.output)
     history.append(result, path)
     if arguments.markdown:
-        write_atomically(arguments.markdown, ("\n".join(lines) + "\n").encode())
+        head = ["# What the gates can see", "", f"`python -m validation {' '.join(result['command'][1:])}`", ""]
+        write_atomically(arguments.markdown, ("\n".join([*head, *lines]) + "\n").encode())
     return int(result["verdict"]["exit_code"])
 
 
