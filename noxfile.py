@@ -35,9 +35,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def validate(session: nox.Session) -> None:
-    """Every clip that has a reference CSV, with a verdict."""
+    """Every clip that has a reference CSV, with every model at hand: one verdict and a page."""
     session.install("-e", ".[report]")
-    session.run("python", "-m", "validation", "run", *session.posargs)
+    session.run("python", "-m", "validation", "all", *session.posargs)
 
 
 @nox.session

@@ -70,8 +70,10 @@ def floor_value(clip: Clip, name: str) -> float | None:
 
 
 def floor_sources(clip: Clip) -> list[str]:
-    """The repetitions of the reference that the clip's floor is made of."""
-    return list(clip["floor"]["sources"]) if clip["floor"] else []
+    """The repetitions of the reference whose CSVs the clip's floor is made of; of a summary of one, none."""
+    if not clip["floor"]:
+        return []
+    return [source for source in clip["floor"]["sources"] if clip["floor"].get("per_au", {}).get(source, True)]
 
 
 def source_name(source: str) -> str:
@@ -126,6 +128,8 @@ def definition(record: Record, name: str) -> tuple[str, str]:
         return "frames/s", "frames of the clip over the wall time, first frame and output included"
     if name == "speed.per_calibration":
         return "", "ms per frame over the ms of the calibration workload timed beside it"
+    if name.endswith("_per_calibration"):
+        return "", f"the same of {name[len('speed.') :].removesuffix('_per_calibration')} alone"
     if name.startswith("speed."):
         return "ms", f"{name[len('speed.') :].removesuffix('_ms')}, ms per frame"
     return "", name

@@ -8,7 +8,7 @@ from typing import Any
 
 from validation.compare import Pair, counts_dict
 from validation.errors import Undefined
-from validation.figures import DEFINITIONS, Figure, evaluate
+from validation.figures import Figure, evaluate, worst_index
 from validation.floor import Floor, share
 from validation.inference import bootstrap, tost
 from validation.series import series, tracking_record, worst_frames
@@ -59,7 +59,8 @@ def clip_record(
 
 
 def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
-    """The times of a clip as figures, so that gates and history can name them: speed.fps, speed.<stage>_ms, ..."""
+    """The times of a clip as figures, so that gates and history can name them: speed.fps, speed.<stage>_ms, ...
+    ``_per_calibration``: divided by a pass of the calibration workload timed beside the clip, for other machines."""
     if not speed:
         return {}
     n = speed["frames"]
@@ -67,6 +68,8 @@ def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
     figures = {f"speed.{name}": Figure(speed[name], n) for name in names if speed.get(name) is not None}
     for stage, times in speed["stages"].items():
         figures[f"speed.{stage}_ms"] = Figure(times["mean"], n)
+        if speed.get("calibration_ms"):
+            figures[f"speed.{stage}_per_calibration"] = Figure(times["mean"] / speed["calibration_ms"], n)
     return figures
 
 
@@ -84,9 +87,7 @@ def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
     floors = _values(clip["floor"]["worst"].get(name) for clip in clips if clip["floor"])
     sources = sorted({source for clip in clips if clip["floor"] for source in clip["floor"]["sources"]})
     low, high = _interval(values)
-    better = DEFINITIONS[name].better if name in DEFINITIONS else "lower"
-    key = {"higher": lambda p: -p[0], "lower": lambda p: p[0]}.get(better, lambda p: abs(p[0]))
-    worst = max(defined, key=key) if defined else (None, None)
+    farthest = defined[worst_index(name, values)] if defined else (None, None)
     return {
         "n": len(values),
         "mean": fmean(values) if values else None,
@@ -96,8 +97,8 @@ def _total(name: str, clips: list[dict[str, Any]]) -> dict[str, Any]:
         "floor_mean": fmean(floors) if floors else None,
         "floor_median": median(floors) if floors else None,
         "floor_sources": {source: _source_median(clips, source, name) for source in sources},
-        "worst": worst[0],
-        "worst_clip": worst[1],
+        "worst": farthest[0],
+        "worst_clip": farthest[1],
     }
 
 

@@ -13,6 +13,7 @@ from validation.verdict import ERROR, EXIT_CODES
 
 COMMANDS = {
     "demo": "run pyfaceau on what is at hand beside the C++ program's CSVs, with a verdict and a page",
+    "all": "every configuration whose weights are at hand, with one verdict and a page",
     "run": "run pyfaceau on every clip with a golden and judge it",
     "compare": "compare two OpenFace CSVs; no video, no weights",
     "judge": "judge a record anew, or write it as JUnit XML, Markdown or annotations",
@@ -20,6 +21,7 @@ COMMANDS = {
     "clips": "list the clips, or download them from their public repositories",
     "speed": "time the working tree against a base revision, in turns",
     "sensitivity": "the smallest defects that the gates can see",
+    "repeat": "run several times: does an untouched tree always pass, with the same figures?",
     "history": "a figure over time, with change points",
     "report": "a page and figures of one or several records",
 }

@@ -127,11 +127,15 @@ def _format(number: int, places: int) -> str:
 
 
 def _text(names: list[str], decimals: list[int], numbers: np.ndarray, exceptions: list[list[object]]) -> bytes:
-    rows = [[_format(n, p) for n, p in zip(row, decimals, strict=True)] for row in numbers.tolist()]
+    # An integer of at most 31 bits over a power of ten prints as its own digits, so C's formatting of whole lines does.
+    line = ",".join(f"%.{places}f" for places in decimals)
+    lines = [line % tuple(row) for row in (numbers / 10.0 ** np.array(decimals)).tolist()]
+    replaced: dict[int, list[str]] = {}
     for r, c, cell in exceptions:
-        rows[r][c] = cell  # type: ignore[call-overload]
-    lines = [",".join(names), *(",".join(row) for row in rows), ""]
-    return "\n".join(lines).encode("ascii")
+        replaced.setdefault(r, lines[r].split(","))[c] = cell  # type: ignore[call-overload,arg-type]
+    for r, cells in replaced.items():
+        lines[r] = ",".join(cells)
+    return "\n".join([",".join(names), *lines, ""]).encode("ascii")
 
 
 def _prediction(base: bytes, names: list[str], decimals: list[int], shape: tuple[int, ...]) -> np.ndarray:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,7 +109,15 @@ PER_AU_PRESENCE: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "prevalence_reference": lambda a, b: presence.prevalence(a),
     "prevalence_other": lambda a, b: presence.prevalence(b),
 }
-_OVER_VARYING = ("ccc", "icc_a1", "icc_31", "pcc")
+_OVER_VARYING = {"ccc", "icc_a1", "icc_31", "pcc"}
+_MEAN_OF_INTENSITY = _OVER_VARYING | {"mae", "rmse", "bias", "within_05", "within_10", "within_25"}
+_MEAN_OF_PRESENCE = {"agreement", "kappa", "f1", "mcc"}
+_MADE_OF = {
+    "intensity.worst_bias": ("bias",),
+    "presence.worst_agreement": ("agreement",),
+    "presence.prevalence_gap": ("prevalence_reference", "prevalence_other"),
+}
+"""Metrics of an AU behind a figure that is not the mean over AUs of the metric of its own name."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,19 @@ class Evaluation:
 
     figures: dict[str, Figure]
     per_au: dict[str, dict[str, Figure]]
+
+
+def better(name: str) -> str:
+    """The direction of a figure (see ``Definition``), those of speed included."""
+    if name in DEFINITIONS:
+        return DEFINITIONS[name].better
+    return "higher" if name == "speed.fps" else "lower"
+
+
+def worst_index(name: str, values: Sequence[float]) -> int:
+    """Index of the worst of some values of a figure: the lowest, the highest, or the farthest from 0."""
+    key = {"higher": lambda i: -values[i], "lower": lambda i: values[i]}.get(better(name), lambda i: abs(values[i]))
+    return max(range(len(values)), key=key)
 
 
 def attempt(n: int, function: Callable[..., float], *args: object) -> Figure:
@@ -131,17 +152,18 @@ def attempt(n: int, function: Callable[..., float], *args: object) -> Figure:
     return Figure(value, n)
 
 
-def evaluate(pair: Pair) -> Evaluation:
-    """Every figure of ``DEFINITIONS`` for one pair."""
+def evaluate(pair: Pair, only: Collection[str] | None = None) -> Evaluation:
+    """The figures of ``DEFINITIONS`` for one pair; ``only``: those of these names, and nothing else is computed."""
+    wanted = DEFINITIONS.keys() if only is None else set(only) & DEFINITIONS.keys()
     figures: dict[str, Figure] = {}
-    figures.update(_landmark_figures(pair))
+    figures.update(_landmark_figures(pair, wanted))
     figures.update(_pose_figures(pair))
     figures.update(_gaze_figures(pair))
-    per_au = _per_au(pair)
+    per_au = _per_au(pair, wanted)
     figures.update(_intensity_figures(pair, per_au))
     figures.update(_presence_figures(pair, per_au))
     figures.update(_tracking_figures(pair))
-    return Evaluation({name: figures[name] for name in DEFINITIONS}, per_au)
+    return Evaluation({name: figures[name] for name in DEFINITIONS if name in wanted}, per_au)
 
 
 def _absent(group: str, n: int) -> dict[str, Figure]:
@@ -150,7 +172,7 @@ def _absent(group: str, n: int) -> dict[str, Figure]:
     }
 
 
-def _landmark_figures(pair: Pair) -> dict[str, Figure]:
+def _landmark_figures(pair: Pair, wanted: Collection[str]) -> dict[str, Figure]:
     both = pair.landmarks()
     n = int(pair.used.sum())
     if both is None:
@@ -171,7 +193,8 @@ def _landmark_figures(pair: Pair) -> dict[str, Figure]:
         functions[f"fail_{name}"] = lambda a, b, t=threshold: landmarks.failure_rate(
             landmarks.normalised_errors(a, b), t
         )
-    return {f"landmarks.{name}": attempt(n, function, *both) for name, function in functions.items()}
+    chosen = {name: function for name, function in functions.items() if f"landmarks.{name}" in wanted}
+    return {f"landmarks.{name}": attempt(n, function, *both) for name, function in chosen.items()}
 
 
 def _pose_figures(pair: Pair) -> dict[str, Figure]:
@@ -202,16 +225,22 @@ def _gaze_figures(pair: Pair) -> dict[str, Figure]:
     }
 
 
-def _per_au(pair: Pair) -> dict[str, dict[str, Figure]]:
+def _per_au(pair: Pair, wanted: Collection[str]) -> dict[str, dict[str, Figure]]:
+    """Metrics of every AU: all of them, or those that the ``wanted`` figures are made of."""
     n = int(pair.used.sum())
+    on_intensity, on_presence = PER_AU_INTENSITY, PER_AU_PRESENCE
+    if len(wanted) < len(DEFINITIONS):
+        needed = {part for name in wanted for part in _MADE_OF.get(name, (name.partition(".")[2],))}
+        on_intensity = {metric: f for metric, f in PER_AU_INTENSITY.items() if metric in needed}
+        on_presence = {metric: f for metric, f in PER_AU_PRESENCE.items() if metric in needed}
     result = {}
     for name in pair.shared(r"AU\d+_r"):
         a, b = (side[:, 0] for side in pair.both([name]))
-        result[name] = {metric: attempt(n, function, a, b) for metric, function in PER_AU_INTENSITY.items()}
+        result[name] = {metric: attempt(n, function, a, b) for metric, function in on_intensity.items()}
         result[name]["varies"] = Figure(float(intensity.varies(a)), n)
     for name in pair.shared(r"AU\d+_c"):
         a, b = (side[:, 0] > 0.5 for side in pair.both([name]))
-        result[name] = {metric: attempt(n, function, a, b) for metric, function in PER_AU_PRESENCE.items()}
+        result[name] = {metric: attempt(n, function, a, b) for metric, function in on_presence.items()}
     return result
 
 
@@ -221,12 +250,13 @@ def _intensity_figures(pair: Pair, per_au: dict[str, dict[str, Figure]]) -> dict
         return _absent("intensity", int(pair.used.sum()))
     varying = [au for au in aus if per_au[au]["varies"].value]
     figures = {}
-    for metric in ("ccc", "icc_a1", "icc_31", "pcc", "mae", "rmse", "bias", "within_05", "within_10", "within_25"):
+    for metric in _MEAN_OF_INTENSITY & per_au[aus[0]].keys():
         over = varying if metric in _OVER_VARYING else aus
         empty = "no AU varies (reference sd >= 0.05)"
         figures[f"intensity.{metric}"] = _mean([per_au[au][metric] for au in over], empty)
-    biases = [per_au[au]["bias"] for au in aus]
-    figures["intensity.worst_bias"] = _extreme([Figure(b.value and abs(b.value), b.n, b.reason) for b in biases], max)
+    if "bias" in per_au[aus[0]]:
+        sizes = [Figure(b.value and abs(b.value), b.n, b.reason) for b in (per_au[au]["bias"] for au in aus)]
+        figures["intensity.worst_bias"] = _extreme(sizes, max)
     return figures
 
 
@@ -234,20 +264,25 @@ def _presence_figures(pair: Pair, per_au: dict[str, dict[str, Figure]]) -> dict[
     aus = [au for au in per_au if au.endswith("_c")]
     if not aus:
         return _absent("presence", int(pair.used.sum()))
-    mean = {m: _mean([per_au[au][m] for au in aus], "no AU has one") for m in ("agreement", "kappa", "f1", "mcc")}
-    flips = [per_au[au]["flips"] for au in aus]
-    gaps = []
-    for au in aus:
-        a, b = per_au[au]["prevalence_reference"], per_au[au]["prevalence_other"]
-        gap = None if a.value is None or b.value is None else abs(a.value - b.value)
-        gaps.append(Figure(gap, a.n, a.reason))
-    total = sum(f.value for f in flips if f.value is not None)
-    return {
-        **{f"presence.{name}": figure for name, figure in mean.items()},
-        "presence.worst_agreement": _extreme([per_au[au]["agreement"] for au in aus], min),
-        "presence.flips": Figure(total, len(aus)) if flips[0].value is not None else flips[0],
-        "presence.prevalence_gap": _mean(gaps, "no AU has one"),
+    metrics = per_au[aus[0]].keys()
+    found = {
+        f"presence.{metric}": _mean([per_au[au][metric] for au in aus], "no AU has one")
+        for metric in _MEAN_OF_PRESENCE & metrics
     }
+    if "agreement" in metrics:
+        found["presence.worst_agreement"] = _extreme([per_au[au]["agreement"] for au in aus], min)
+    if "flips" in metrics:
+        flips = [per_au[au]["flips"] for au in aus]
+        total = sum(f.value for f in flips if f.value is not None)
+        found["presence.flips"] = Figure(total, len(aus)) if flips[0].value is not None else flips[0]
+    if metrics >= set(_MADE_OF["presence.prevalence_gap"]):
+        gaps = []
+        for au in aus:
+            a, b = per_au[au]["prevalence_reference"], per_au[au]["prevalence_other"]
+            gap = None if a.value is None or b.value is None else abs(a.value - b.value)
+            gaps.append(Figure(gap, a.n, a.reason))
+        found["presence.prevalence_gap"] = _mean(gaps, "no AU has one")
+    return found
 
 
 def _tracking_figures(pair: Pair) -> dict[str, Figure]:
@@ -259,7 +294,7 @@ def _tracking_figures(pair: Pair) -> dict[str, Figure]:
         frames = pair.union[rows, 0]
         theirs += [(int(face), *run) for run in tracking.lost_runs(a[rows], frames)]
         ours += [(int(face), *run) for run in tracking.lost_runs(b[rows], frames)]
-    equal = len(set(ours) & set(theirs))
+    equal = tracking.equal_runs(theirs, ours)
     runs = Figure(equal / len(theirs), len(theirs)) if theirs else Figure(None, 0, "the reference never loses the face")
     return {
         "tracking.agreement": attempt(n, tracking.success_agreement, a, b),

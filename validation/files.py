@@ -33,12 +33,21 @@ def write_json(path: Path, data: object, indent: int | None = 1) -> None:
     write_atomically(path, (json.dumps(data, indent=indent, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Parsed JSON; ``HarnessError`` names ``what`` the file should be."""
+def read_text(path: Path, what: str) -> str:
+    """The file's text; ``HarnessError`` names ``what`` the file should hold."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise HarnessError(f"{path}: cannot be read ({error.strerror}); it should hold {what}") from error
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"{path}: not a text file; it should hold {what}") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Parsed JSON; ``HarnessError`` names ``what`` the file should be."""
+    text = read_text(path, what)
+    try:
+        return json.loads(text)
     except ValueError as error:
         raise HarnessError(f"{path}: not JSON ({error}); it should hold {what}") from error
 
@@ -49,10 +58,9 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
+    text = read_text(path, what)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"{path}: cannot be read ({error.strerror}); it should hold {what}") from error
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"{path}: not TOML ({error}); it should hold {what}") from error
 
@@ -64,11 +72,10 @@ def sha256(data: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes; ``HarnessError`` if it cannot be read."""
-    digest = hashlib.sha256()
+    from pyfaceau.errors import PyfaceauError
+    from pyfaceau.weights.registry import file_digest
+
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise HarnessError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+        return file_digest(path)
+    except PyfaceauError as error:
+        raise HarnessError(str(error)) from error

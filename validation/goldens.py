@@ -105,7 +105,7 @@ class Store:
         return (other, self.repetitions(other)) if other is not None else (golden, own)
 
     def csv(self, golden: Golden) -> bytes:
-        """The golden's CSV, checked against both digests."""
+        """The golden's CSV, checked against both digests; the last one with no base of its own is kept unpacked."""
         path = self.folder / golden.file
         try:
             packed = path.read_bytes()
@@ -117,10 +117,14 @@ class Store:
             )
         if not golden.file.endswith(".pack"):
             return packed
+        if golden.csv_sha256 in self._last_base:
+            return self._last_base[golden.csv_sha256]
         base = self._base_csv(golden) if golden.base else None
         text = csvpack.unpack(packed, base)
         if sha256(text) != golden.csv_sha256:
             raise HarnessError(f"{path}: unpacks to another CSV than the manifest's; restore it from the repository")
+        if golden.base is None:
+            self._last_base = {golden.csv_sha256: text}
         return text
 
     def table(self, golden: Golden) -> Table:
@@ -128,13 +132,11 @@ class Store:
         return parse_csv(self.csv(golden), str(self.folder / golden.file))
 
     def _base_csv(self, golden: Golden) -> bytes:
-        """The CSV that this one is packed against; the last one is kept, as a clip's repetitions share it."""
+        """The CSV that this one is packed against."""
         base = self.get(*golden.base.split("/", 1)) if golden.base else None
         if base is None:
             raise HarnessError(f"{self.folder / golden.file}: its base {golden.base!r} is not in the manifest")
-        if base.csv_sha256 not in self._last_base:
-            self._last_base = {base.csv_sha256: self.csv(base)}
-        return self._last_base[base.csv_sha256]
+        return self.csv(base)
 
     def put(self, configuration: str, clip: str, text: bytes) -> Golden:
         """Store a CSV under this configuration and clip, packed where that is possible, and list it."""

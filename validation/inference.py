@@ -9,6 +9,9 @@ import numpy as np
 
 from validation.errors import Undefined
 
+FEWEST = 3
+"""Clips that an interval or a test needs."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,10 +37,10 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval (Efron & Tibshirani 1993, ch. 13) of ``statistic`` (takes ``axis``) over clips.
 
-    The seed is fixed so that the same run always prints the same interval. ``Undefined`` below 3 clips.
+    The seed is fixed so that the same run always prints the same interval. ``Undefined`` below ``FEWEST`` clips.
     """
     values = np.asarray(per_clip, dtype=np.float64)
-    if len(values) < 3:
+    if len(values) < FEWEST:
         raise Undefined(f"{len(values)} clips are too few for an interval")
     rng = np.random.default_rng(seed)
     samples = values[rng.integers(0, len(values), (resamples, len(values)))]
@@ -73,7 +76,7 @@ def tost(per_clip: Sequence[float], margin: float, alpha: float = 0.05) -> Equiv
 
     values = np.asarray(per_clip, dtype=np.float64)
     n = len(values)
-    if n < 3:
+    if n < FEWEST:
         raise Undefined(f"{n} clips are too few for a test")
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
     if error == 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,10 @@ class Table:
 
     def matrix(self, names: list[str]) -> np.ndarray:
         """Several columns, f64 (rows, len(names))."""
-        return np.stack([self.column(name) for name in names], axis=1) if names else np.empty((len(self.values), 0))
+        absent = next((name for name in names if name not in self._at), None)
+        if absent is not None:
+            self.column(absent)  # says what is missing
+        return self.values[:, [self._at[name] for name in names]]
 
     @cached_property
     def frame(self) -> np.ndarray:
@@ -66,7 +69,12 @@ class Table:
 
     def names(self, pattern: str) -> list[str]:
         """Columns whose whole name fits the regular expression, in file order."""
-        return [name for name in self.columns if re.fullmatch(pattern, name)]
+        return list(_fitting(self.columns, pattern))
+
+
+@lru_cache(maxsize=256)
+def _fitting(columns: tuple[str, ...], pattern: str) -> tuple[str, ...]:
+    return tuple(name for name in columns if re.fullmatch(pattern, name))
 
 
 def read_csv(path: str | Path) -> Table:

@@ -1,10 +1,15 @@
 """Replays the analysis stage from recorded descriptors, with a defect in it. Needs pyfaceau and its weights.
 
 Only this module and ``validation.adapter`` touch pyfaceau.
+
+What a video's CSV holds of an AU depends on two things alone, as long as at most 3000 frames have a face: every
+frame's descriptor, and the running medians as they are at the end (OpenFace 2.2 specification, part 3 §7). A replay
+puts both, with the defect in them, into pyfaceau's own analyser and lets it finish.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,10 @@ import numpy as np
 
 from pyfaceau import Config, Pipeline
 from pyfaceau.au import fhog
-from pyfaceau.au.analyser import FaceAnalyser
+from pyfaceau.au.analyser import REPREDICTED, FaceAnalyser
 from pyfaceau.video import open_source
+from validation.errors import HarnessError
+from validation.goldens import Clip
 from validation.reference import Table
 
 HOG_FEATURES = 31
@@ -24,13 +31,61 @@ SWAPPED = (20, 24)
 
 @dataclass(frozen=True)
 class Recording:
-    """Descriptors of a clip: f64 (frames, D); bool (frames,) the validator's verdict."""
+    """Of one clip: descriptors f64 (frames, D); bool (frames,) the validator's verdict; the final medians f64 (D,)."""
 
+    predictors: Any
     features: np.ndarray
     detected: np.ndarray
+    median: np.ndarray
+
+    def replay(self, table: Table, defect: str, size: float, seed: int) -> Table:
+        """The run's table with the action units of the stage with this defect (``""``: none), rounded as a CSV's."""
+        features, median, predictors = self.features, self.median, self.predictors
+        if defect == "swapped HOG bins":
+            # Medians are kept entry by entry, so those of swapped descriptors are the swapped medians.
+            features, median = (swap_bins(rows, int(size), seed) for rows in (features, median))
+        elif defect == "stale median":
+            median = self._stale_median(size)
+        elif defect == "wrong SVR weight sign":
+            predictors = flip_weights(predictors, int(size), seed)
+        analyser = FaceAnalyser(predictors)
+        intensity, presence = _finish(analyser, features, self.detected, median)
+        values = table.values.copy()
+        for names, suffix, numbers in (
+            (analyser.intensity_names, "_r", intensity),
+            (analyser.presence_names, "_c", presence),
+        ):
+            columns = [table.columns.index(f"{name}{suffix}") for name in names]
+            values[:, columns] = np.round(numbers, 2)
+        return replace(table, values=values)
+
+    def _stale_median(self, missed: float) -> np.ndarray:
+        """The medians when so many of 100 updates are missed; the first always counts, as it starts them."""
+        state = FaceAnalyser(self.predictors).calibration
+        kept = max(1, round(100 - missed)) if missed < 100 else 0
+        for turn, frame in enumerate(range(0, len(self.features), 2)):  # every second frame takes part
+            if turn == 0 or (kept and turn * kept // 100 != (turn - 1) * kept // 100):
+                state.frames = frame
+                state.update_medians(self.features[frame], bool(self.detected[frame]))
+        return state.median()
 
 
-class _Recorder(FaceAnalyser):
+def _finish(
+    analyser: FaceAnalyser, features: np.ndarray, detected: np.ndarray, median: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Final action units, f64 (frames, 17) and (frames, 18), of these descriptors with these medians."""
+    state, scorer = analyser.calibration, analyser._scorer
+    state.median_products = scorer.products(median)
+    for row, valid in zip(features, detected, strict=True):
+        if valid:
+            state.products.append(scorer.products(row))
+        state.valid.append(bool(valid))
+        state.intensity.append(np.zeros(scorer.intensities))
+        state.presence.append(np.zeros(scorer.presences))
+    return analyser.finish()
+
+
+class _Keeper(FaceAnalyser):
     """Keeps every frame's descriptor."""
 
     def __init__(self, predictors: Any) -> None:
@@ -49,84 +104,42 @@ class _Recorder(FaceAnalyser):
         return description
 
 
-class _Player(FaceAnalyser):
-    """Takes recorded descriptors for its own; updates its medians in a share of their turns only."""
+class Recorder:
+    """Runs clips and keeps what their analysis saw. ``locate`` gives a clip's file."""
 
-    def __init__(self, predictors: Any, features: np.ndarray, missed: float) -> None:
-        super().__init__(predictors)
-        self._features, self._at = features, -1
-        update, turn = self.calibration.update_medians, iter(range(10**9))
-        kept = max(1, round(100 - missed)) if missed < 100 else 0
+    def __init__(self, settings: dict[str, Any], models: Path | None, locate: Callable[[Clip], Path]) -> None:
+        keepers: list[_Keeper] = []
 
-        def update_some(values: np.ndarray, valid: bool) -> None:
-            # Two frames belong to one turn of the medians. The first turn always counts: it starts them.
-            number = next(turn) // 2
-            if number == 0 or (kept and number * kept // 100 != (number - 1) * kept // 100):
-                update(values, valid)
-            else:
-                self.calibration.frames += 1
+        class Keeping(Pipeline):
+            def new_analyser(self, online: bool = False) -> Any:
+                keepers.append(_Keeper(self._predictors))
+                return keepers[-1]
 
-        self.calibration.update_medians = update_some  # type: ignore
+        chosen = {"models": models} if models is not None else {}
+        self._pipeline, self._keepers, self._locate = Keeping(Config(**{**settings, **chosen})), keepers, locate
 
-    def _describe(self, bgr: np.ndarray, landmarks: np.ndarray) -> Any:
-        description = self._nothing()
-        description.features[:] = self._features[self._at]
-        return description
-
-    def play(self, detected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All frames, then the final action units: f64 (frames, 17) and (frames, 18)."""
-        nothing, nowhere = np.zeros((1, 1, 3), np.uint8), np.zeros(136, np.float32)
-        for self._at, valid in enumerate(detected):
-            self.analyse(nothing, nowhere, bool(valid))
-        return self.finish()
-
-
-def record_clip(settings: dict[str, Any], models: Path | None, video: Path) -> tuple[Any, Recording]:
-    """Run a clip and keep its descriptors; the predictors with them."""
-    recorders: list[_Recorder] = []
-
-    class Recording_(Pipeline):
-        def new_analyser(self, online: bool = False) -> Any:
-            recorders.append(_Recorder(self._predictors))
-            return recorders[-1]
-
-    chosen = {"models": models} if models is not None else {}
-    pipeline = Recording_(Config(**{**settings, **chosen}))
-    with open_source(video, pipeline.config) as source:
-        for _ in pipeline.track(source):
-            pass
-    recorder = recorders[-1]
-    return recorder.predictors, Recording(np.array(recorder.features), np.array(recorder.detected))
-
-
-def replayed(table: Table, predictors: Any, recording: Recording, defect: str, size: float, seed: int) -> Table:
-    """The run's table with the action units of the stage with this defect (``""``: none), rounded as a CSV's."""
-    features, missed = recording.features, 0.0
-    if defect == "swapped HOG bins":
-        features = swap_bins(features, int(size), seed)
-    elif defect == "stale median":
-        missed = size
-    elif defect == "wrong SVR weight sign":
-        predictors = flip_weights(predictors, int(size), seed)
-    player = _Player(predictors, features, missed)
-    intensity, presence = player.play(recording.detected)
-    values = table.values.copy()
-    for names, suffix, numbers in (
-        (player.intensity_names, "_r", intensity),
-        (player.presence_names, "_c", presence),
-    ):
-        for i, name in enumerate(names):
-            values[:, table.columns.index(f"{name}{suffix}")] = np.round(numbers[:, i], 2)
-    return replace(table, values=values)
+    def record(self, clip: Clip) -> Recording:
+        """Run one clip; ``HarnessError`` if it has too many frames to be replayed from its final medians."""
+        self._keepers.clear()
+        with open_source(self._locate(clip), self._pipeline.config) as source:
+            for _ in self._pipeline.track(source):
+                pass
+        (keeper,) = self._keepers
+        detected = np.array(keeper.detected)
+        if detected.sum() > REPREDICTED:
+            raise HarnessError(f"{clip.name}: more than {REPREDICTED} frames with a face; leave it out with --clips")
+        return Recording(keeper.predictors, np.array(keeper.features), detected, keeper.calibration.median())
 
 
 def swap_bins(features: np.ndarray, cells: int, seed: int) -> np.ndarray:
-    """Two orientations change places in so many of the 144 cells."""
-    hog = features[:, : fhog.LENGTH].reshape(len(features), -1, HOG_FEATURES).copy()
-    chosen = np.random.default_rng(seed).permutation(hog.shape[1])[:cells]
+    """Two orientations change places in so many of the 144 cells; f64 (..., D)."""
+    changed = features.copy()
+    hog = changed[..., : fhog.LENGTH].reshape(*features.shape[:-1], -1, HOG_FEATURES)
+    chosen = np.random.default_rng(seed).permutation(hog.shape[-2])[:cells]
     a, b = SWAPPED
-    hog[:, chosen, a], hog[:, chosen, b] = hog[:, chosen, b], hog[:, chosen, a].copy()
-    return np.concatenate([hog.reshape(len(features), -1), features[:, fhog.LENGTH :]], axis=1)
+    hog[..., chosen, a], hog[..., chosen, b] = hog[..., chosen, b], hog[..., chosen, a].copy()
+    changed[..., : fhog.LENGTH] = hog.reshape(*features.shape[:-1], -1)
+    return changed
 
 
 def flip_weights(predictors: Any, count: int, seed: int) -> Any:

@@ -184,8 +184,23 @@ def _stage(times: np.ndarray) -> dict[str, float]:
 
 
 def _reference_speed(store: Store, configuration: str) -> dict[str, Any]:
-    path = store.folder / "speed.json"
-    return read_json(path, "the reference program's times").get(configuration, {}) if path.is_file() else {}
+    """The C++ program's times by clip and mode; ``landmarks_ms``: the parts of its landmark stage, where known."""
+    path, by_stage = store.folder / "speed.json", store.folder / "cpp-stage-times.json"
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(path, "the reference program's times").get(configuration, {})
+    stages = read_json(by_stage, "its times by stage").get(configuration, {}) if by_stage.is_file() else {}
+    for clip, modes in stages.items():
+        for mode, ms in modes.items():
+            parts = {
+                "detect": ms["landmarks.detect"],
+                "face": sum(value for name, value in ms.items() if name.startswith("landmarks.face.")),
+                "parts": ms["landmarks.parts"] + ms["landmarks.write_back"],
+                "validator": ms["landmarks.validator"],
+            }
+            if mode in found.get(clip, {}):
+                found[clip][mode]["landmarks_ms"] = parts
+    return found
 
 
 def save_pictures(entry: dict[str, Any], video: Path, folder: Path) -> None:

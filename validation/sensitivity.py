@@ -15,12 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from validation import baseline
-from validation.compare import join
+from validation.baseline import Tripwires, worsening
 from validation.errors import Undefined
-from validation.figures import DEFINITIONS, evaluate
-from validation.floor import Floor
-from validation.reference import Table
+from validation.figures import Figure, better
 from validation.stats import slow_down
 
 POWER, FALSE_ALARMS, DRAWS = 0.95, 0.01, 2000
@@ -52,12 +49,6 @@ class Row:
         return asdict(self)
 
 
-def figures_of(reference: Table, run: Table) -> dict[str, float]:
-    """The figures that have a value."""
-    figures = evaluate(join(reference, run)).figures
-    return {name: f.value for name in FIGURES if (f := figures[name]).value is not None}
-
-
 def power_table(
     defect: str, unit: str, plain: Sequence[Values], with_defect: Mapping[float, Values], seed: int = 20
 ) -> list[Row]:
@@ -72,7 +63,7 @@ def _row(
     clips = sorted(clip for clip in plain[0] if all(figure in values.get(clip, {}) for values in every))
     if len(clips) < 3:
         return None
-    sign = -1.0 if DEFINITIONS[figure].better == "higher" else 1.0
+    sign = -1.0 if better(figure) == "higher" else 1.0
     runs = sign * np.array([[values[clip][figure] for clip in clips] for values in plain])
     rng = np.random.default_rng(seed)
     n = len(clips)
@@ -105,14 +96,19 @@ def _statistics(
 
 
 def tripwire_row(
-    defect: str, unit: str, ours: Values, with_defect: Mapping[float, Values], floors: Mapping[str, Floor]
+    defect: str,
+    unit: str,
+    ours: Values,
+    with_defect: Mapping[float, Values],
+    floors: Mapping[str, Mapping[str, Figure]],
+    wires: Tripwires,
 ) -> Row:
     """What the tripwires see on the machine of the baseline, where a run repeats to the bit and the null is 0.
 
     ``powers`` is the share of clips on which at least one tripwire fails; one clip is enough to be caught.
     """
     powers = {
-        size: float(np.mean([_trips(ours[clip], values[clip], floors[clip]) for clip in sorted(ours)]))
+        size: float(np.mean([_trips(ours[clip], values[clip], floors[clip], wires) for clip in sorted(ours)]))
         for size, values in with_defect.items()
     }
     caught = [s for s in sorted(powers) if all(powers[t] > 0 for t in powers if t >= s)]
@@ -120,10 +116,12 @@ def tripwire_row(
     return Row(defect, unit, SAME_MACHINE, 0.0, 0.0, text, caught[0] if caught else None)
 
 
-def _trips(before: Mapping[str, float], now: Mapping[str, float], floor: Floor) -> bool:
+def _trips(
+    before: Mapping[str, float], now: Mapping[str, float], floor: Mapping[str, Figure], wires: Tripwires
+) -> bool:
     return any(
-        baseline.worsening(name, before[name], now[name]) > baseline.tolerance(name, floor.worst[name].value)
-        for name in baseline.TOLERANCES
+        worsening(name, before[name], now[name]) > wires.allowed(name, floor[name].value)
+        for name in wires.tolerance
         if name in before and name in now
     )
 
@@ -133,25 +131,28 @@ SLOWDOWN_MATTERS = 0.15
 
 
 def slowdown_rows(
-    figures: Sequence[dict[str, float]],
+    base: Sequence[dict[str, float]],
+    tree: Sequence[dict[str, float]],
     names: Sequence[str],
     rounds: int,
     budget: float,
-    draws: int = 200,
+    draws: int = 400,
     seed: int = 20,
 ) -> list[Row]:
-    """Power of the speed command's own decision, from recorded rounds: each draw deals them out as base and tree."""
+    """Power of the speed command's own decision, from recorded rounds of two equal trees.
+
+    Each draw takes so many of the recorded rounds, swaps the trees of each at random, and makes the tree slower.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for name in names:
-        values = np.array([f[name] for f in figures if name in f])
-        if len(values) < 2 * 3:
-            raise Undefined(f"{len(values)} recorded rounds; at least 6 are needed to know their spread")
-        powers = {}
-        for slower in SLOWDOWNS:
-            base, tree = rng.choice(values, (2, draws, rounds))
-            found = [_slower(a, b * (1 + slower), budget) for a, b in zip(base, tree, strict=True)]
-            powers[slower] = float(np.mean(found))
+        pairs = np.array([(a[name], b[name]) for a, b in zip(base, tree, strict=True) if name in a and name in b])
+        if len(pairs) < 2 * 3:
+            raise Undefined(f"{len(pairs)} recorded rounds; at least 6 are needed to know their spread")
+        chosen = pairs[rng.integers(0, len(pairs), (draws, rounds))]
+        swapped = rng.random((draws, rounds, 1)) < 0.5
+        chosen = np.where(swapped, chosen[..., ::-1], chosen)
+        powers = {slower: _share_found(chosen, slower, budget) for slower in SLOWDOWNS}
         false_alarms = powers.pop(0.0)
         caught = [s for s in powers if all(powers[t] >= POWER for t in powers if t >= s)]
         good = caught[0] if caught and false_alarms <= FALSE_ALARMS else None
@@ -161,9 +162,11 @@ def slowdown_rows(
     return rows
 
 
-def _slower(base: np.ndarray, tree: np.ndarray, budget: float) -> bool:
-    """As ``slow_down(...).slower``; most draws need only its first condition."""
-    return (
-        bool(np.median(tree) > (1 + budget) * np.median(base))
-        and slow_down(base.tolist(), tree.tolist(), budget).slower
-    )
+def _share_found(rounds: np.ndarray, slower: float, budget: float) -> float:
+    """Share of the draws, f64 (draws, rounds, 2) of base and tree, in which a tree so much slower is found."""
+    found = 0
+    for base, tree in np.moveaxis(rounds * (1.0, 1 + slower), 2, 1):
+        # Most draws need only the first condition of the decision.
+        if np.median(tree / base) > 1 + budget:
+            found += slow_down(base.tolist(), tree.tolist(), budget).slower
+    return found / len(rounds)

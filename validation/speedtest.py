@@ -1,7 +1,8 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
-Order of a round: calibration, base, tree, or tree before base in every second round, so that neither always runs on
-the warmer machine. Every process runs each clip twice: the first pass counts as cold, the second as steady state.
+A round: calibration, a fresh process of either tree, passes over the clips in turns (base, tree, tree, base, ...), so
+that a slow second hits both, calibration. The first pass of a process is warm-up, the fastest of the others is its
+steady state.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -59,49 +60,111 @@ def worktree(revision: str) -> Iterator[Path]:
             git("worktree", "remove", "--force", str(tree))
 
 
-def one_round(tree: Path, request: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
-    """One worker process; ``cache``: folder for compiled kernels, instead of the tree's own."""
-    with tempfile.TemporaryDirectory() as scratch:
-        asked = Path(scratch) / "request.json"
-        asked.write_text(json.dumps({**request, "scratch": scratch}), encoding="utf-8")
-        environment = {**os.environ, **({"NUMBA_CACHE_DIR": str(cache)} if cache else {})}
+class Worker:
+    """A process that times passes over clips with the pyfaceau of one tree; see ``worker.py``.
+
+    ``cache``: folder for compiled kernels, instead of the user's. A context manager.
+    """
+
+    def __init__(self, tree: Path, request: dict[str, Any], cache: Path | None = None) -> None:
+        self.tree = tree
+        self._scratch = tempfile.TemporaryDirectory()
+        asked = Path(self._scratch.name) / "request.json"
+        asked.write_text(json.dumps({**request, "scratch": self._scratch.name}), encoding="utf-8")
+        environment = {**os.environ, **({"PYFACEAU_CACHE": str(cache)} if cache else {})}
         environment.pop("PYTHONPATH", None)
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-P", str(WORKER), str(tree), str(asked)] if sys.version_info >= (3, 11)
-            else [sys.executable, str(WORKER), str(tree), str(asked)],
-            cwd=tree, env=environment, capture_output=True, text=True,
+        safe = ["-P"] if sys.version_info >= (3, 11) else []  # do not import from the script's own folder
+        self._complaints = (Path(self._scratch.name) / "stderr.txt").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, *safe, str(WORKER), str(tree), str(asked)],
+            cwd=tree, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
         )  # fmt: skip
-        wall = time.perf_counter() - start
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise HarnessError(f"a round of {tree} failed: {words[0]}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "process_s": wall}
+        self.loaded = self._answer()
+        self.passes: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._complaints.close()
+        self._scratch.cleanup()
+
+    def one_pass(self) -> None:
+        """Every clip once."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("pass\n")
+        self._process.stdin.flush()
+        self.passes.append(self._answer())
+
+    def end(self) -> dict[str, Any]:
+        """Everything it measured: ``clips`` by name and pass, and the cold figures."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.stdin = None
+        clips = {name: [one[name] for one in self.passes] for name in self.passes[0]}
+        first = next(iter(clips.values()))[0]["intervals_ms"][0] / 1e3
+        return {"clips": clips, **self.loaded, "first_frame_s": sum(self.loaded.values()) + first, **self._answer()}
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._complaints.seek(0)
+            words = self._complaints.read().strip().splitlines()[-1:] or ["it said nothing"]
+            raise HarnessError(f"a round of {self.tree} failed: {words[0]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def one_round(
+    trees: Sequence[Path], request: dict[str, Any], caches: Mapping[Path, Path] | None = None
+) -> list[dict[str, Any]]:
+    """A process of each tree, started one after the other, and their passes in turns; what each measured.
+
+    ``caches``: by tree, a folder of its own for compiled kernels.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(tree, request, (caches or {}).get(tree))) for tree in trees]
+        for number in range(request["passes"]):
+            for worker in workers if number % 2 == 0 else workers[::-1]:
+                worker.one_pass()
+        return [worker.end() for worker in workers]
 
 
 def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
-    """The steady-state figures of one round: ms a frame, percentiles and stages, medians over its clips."""
+    """The steady-state figures of one round: ms a frame, percentiles and stages.
+
+    Of a clip the lowest of the passes after the first, as other processes only ever add time; of the round the median
+    over its clips.
+    """
     per_clip: dict[str, list[float]] = {}
     for passes in answer["clips"].values():
-        last = passes[-1]
-        times = np.array(last["intervals_ms"])
-        found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
-        found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
-        outer: dict[str, float] = {}
-        for stage, recorded in last["stages"].items():
-            values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), last["frames"])
-            if stage in STAGES_OUTSIDE_FRAMES:
-                found[f"{stage}_ms"] = float(sum(recorded["ms"]))
-                continue
-            found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
-            found[f"{stage}_ms"] = speed.mean_ms(values)
-            if "." not in stage:
-                outer[stage] = found[f"{stage}_ms"]
-        if threads == 1:
-            found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
-        for name, value in found.items():
-            per_clip.setdefault(name, []).append(value)
+        steady = [_figures_of_pass(one, threads) for one in passes[1:]]
+        for name in steady[0]:
+            per_clip.setdefault(name, []).append(min(found[name] for found in steady))
     return {name: median(values) for name, values in per_clip.items()}
+
+
+def _figures_of_pass(one: dict[str, Any], threads: int) -> dict[str, float]:
+    times = np.array(one["intervals_ms"])
+    found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
+    found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
+    outer: dict[str, float] = {}
+    for stage, recorded in one["stages"].items():
+        values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), one["frames"])
+        if stage in STAGES_OUTSIDE_FRAMES:
+            found[f"{stage}_ms"] = float(sum(recorded["ms"]))
+            continue
+        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
+        found[f"{stage}_ms"] = speed.mean_ms(values)
+        if "." not in stage:
+            outer[stage] = found[f"{stage}_ms"]
+    if threads == 1:
+        found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
+    return found
 
 
 def cold_of(answer: dict[str, Any]) -> dict[str, float]:
@@ -110,7 +173,6 @@ def cold_of(answer: dict[str, Any]) -> dict[str, float]:
         "import_ms": answer["import_s"] * 1e3,
         "load_ms": answer["load_s"] * 1e3,
         "start_to_first_frame_ms": answer["first_frame_s"] * 1e3,
-        "process_s": answer["process_s"],
     }
     return {**cold, "peak_mb": answer["peak_mb"]} if answer["peak_mb"] is not None else cold
 
@@ -118,19 +180,23 @@ def cold_of(answer: dict[str, Any]) -> dict[str, float]:
 def measure(
     tree: Path, base: Path | None, request: dict[str, Any], rounds: int, threads: int, report: Callable[[str], None]
 ) -> tuple[Side, Side | None, list[float]]:
-    """All rounds in turns; the first process of each tree compiles and is not counted. Calibration ms a round."""
+    """All rounds, and the calibration's ms of each; the first process of a tree compiles and is not counted.
+
+    A base always has to compile, a minute or more.
+    """
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
+    # Numba caches by path: what the base compiles is of no use afterwards, and goes away with its folder.
+    caches = {base: base.parent / "cache"} if base else {}
     for side in sides:
-        one_round(side.tree, {**request, "repeats": 1})
+        one_round([side.tree], {**request, "passes": 1}, caches)
     calibrations = []
     with Calibrator() as calibrator:
         for number in range(rounds):
             calibration = calibrator.measure()
-            for side in sides if number % 2 == 0 else sides[::-1]:
-                answer = one_round(side.tree, request)
-                figures = figures_of(answer, threads)
-                side.figures.append(figures)
+            order = sides if number % 2 == 0 else sides[::-1]
+            for side, answer in zip(order, one_round([side.tree for side in order], request, caches), strict=True):
+                side.figures.append(figures_of(answer, threads))
                 side.cold.append(cold_of(answer))
             calibration = (calibration + calibrator.measure()) / 2
             calibrations.append(calibration)
@@ -145,4 +211,6 @@ def measure(
 def first_run_s(tree: Path, request: dict[str, Any]) -> float:
     """Seconds of a process that finds no compiled kernel: the very first run after an installation."""
     with tempfile.TemporaryDirectory() as cache:
-        return float(one_round(tree, {**request, "repeats": 1}, Path(cache))["process_s"])
+        start = time.perf_counter()
+        one_round([tree], {**request, "passes": 1}, {tree: Path(cache)})
+        return time.perf_counter() - start

@@ -1,7 +1,8 @@
-"""One round of timing, in a process of its own: `python worker.py TREE REQUEST.json` prints one line of JSON.
+"""Timing in a process of its own: `python worker.py TREE REQUEST.json`, then one line on stdin a pass.
 
-pyfaceau is imported from TREE, which may be another revision than the harness's, so this file imports nothing of the
-harness and only the parts of pyfaceau that a clip needs: `Config`, `Pipeline`, and the clock where there is one.
+Loads pyfaceau and answers with a line of JSON; answers each pass over the clips with another, and the end of stdin with
+a last one. pyfaceau is imported from TREE, which may be another revision than the harness's, so this file imports
+nothing of the harness and only the parts of pyfaceau that a clip needs.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-def main(tree: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Load, run the clips of the request in turn, and say how long everything took."""
+def main(tree: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is to be said: of loading, of every pass, and at the end."""
     sys.path.insert(0, tree)
     start = time.perf_counter()
     from pyfaceau import Config, Pipeline
-    from pyfaceau.clock import StageClock
-    from pyfaceau.extraction import run
-    from pyfaceau.video import open_source
 
     where = Path(sys.modules["pyfaceau"].__file__ or "").resolve()
     if not where.is_relative_to(Path(tree).resolve()):
@@ -28,43 +27,38 @@ def main(tree: str, request: dict[str, Any]) -> dict[str, Any]:
     imported = time.perf_counter()
     config = Config(**request["settings"])
     pipeline = Pipeline(config)
-    loaded = time.perf_counter()
-    result: dict[str, Any] = {"import_s": imported - start, "load_s": loaded - imported, "clips": {}}
-    for repeat in range(request["repeats"]):
-        for name, video in request["clips"].items():
-            clock = StageClock()
-            stamps: list[float] = []
-            began = time.perf_counter()
-            with open_source(video, config) as source:
-                extraction, _ = run(
-                    pipeline,
-                    source,
-                    Path(request["scratch"]) / f"{name}.csv",
-                    progress=_stamper(stamps),
-                    clock=clock,
-                )
-            ended = time.perf_counter()
-            if "first_frame_s" not in result:
-                result["first_frame_s"] = stamps[0] - start
-            times = clock.milliseconds()
-            result["clips"].setdefault(name, []).append(
-                {
-                    "repeat": repeat,
-                    "frames": extraction.frames,
-                    "wall_s": ended - began,
-                    "intervals_ms": [(b - a) * 1e3 for a, b in zip([began, *stamps], stamps, strict=False)],
-                    "stages": {
-                        stage: {"frames": clock.frames(stage).tolist(), "ms": values.tolist()}
-                        for stage, values in times.items()
-                    },
-                }
-            )
-    result["peak_mb"] = _peak_mb()
-    return result
+    yield {"import_s": imported - start, "load_s": time.perf_counter() - imported}
+    for _ in sys.stdin:
+        yield {name: _run(pipeline, Path(video), Path(request["scratch"])) for name, video in request["clips"].items()}
+    yield {"peak_mb": _peak_mb()}
 
 
-def _stamper(stamps: list[float]) -> Any:
-    return lambda done, promised: stamps.append(time.perf_counter())
+def _run(pipeline: Any, video: Path, scratch: Path) -> dict[str, Any]:
+    """One clip, timed; its CSV goes to the scratch folder."""
+    from pyfaceau.clock import StageClock
+    from pyfaceau.extraction import run
+    from pyfaceau.video import open_source
+
+    clock = StageClock()
+    stamps: list[float] = []
+    began = time.perf_counter()
+    with open_source(video, pipeline.config) as source:
+        extraction, _ = run(
+            pipeline,
+            source,
+            scratch / f"{video.stem}.csv",
+            progress=lambda done, promised: stamps.append(time.perf_counter()),
+            clock=clock,
+        )
+    return {
+        "frames": extraction.frames,
+        "wall_s": time.perf_counter() - began,
+        "intervals_ms": [(b - a) * 1e3 for a, b in zip([began, *stamps], stamps, strict=False)],
+        "stages": {
+            stage: {"frames": clock.frames(stage).tolist(), "ms": values.tolist()}
+            for stage, values in clock.milliseconds().items()
+        },
+    }
 
 
 def _peak_mb() -> float | None:
@@ -77,4 +71,5 @@ def _peak_mb() -> float | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))))
+    for answer in main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))):
+        print(json.dumps(answer), flush=True)

@@ -107,5 +107,5 @@ def file_digest(path: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the model file ({error.strerror}); check the folder's rights") from None
+        raise ModelError(f"{path}: cannot read the file ({error.strerror}); check the folder's rights") from None
     return digest.hexdigest()

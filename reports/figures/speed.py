@@ -60,7 +60,7 @@ def latency(record: view.Record) -> list[Drawing]:
     for axes in (bars, dots):
         axes.grid(axis="x", which="major")
         axes.set_axisbelow(True)
-    used = {stage for clip in clips for stage in our_stages(clip["speed"])} - {"landmarks"}
+    used = {stage for clip in clips for stage in our_stages(clip["speed"])}
     keys: list[tuple[str, Any]] = [(STAGES[s][0], patch_key(STAGES[s][1], 1.0)) for s in STAGES if s in used]
     keys.append(("time between frames (◆)", line_key(style.INK, 0, marker="D", markersize=3, markerfacecolor="white")))
     legend(figure, keys, columns=6)
@@ -68,8 +68,9 @@ def latency(record: view.Record) -> list[Drawing]:
     caption = (
         f"n in brackets: frames (the first is left out); upper bar pyfaceau with {' or '.join(map(str, threads))} "
         f"thread(s), lower hatched bar the C++ program on {cpp_mode(threads[0]).replace('_', ' ')} of its own machine "
-        f"(golden/speed.json). Stages of two threads overlap, so the diamond, the time between finished frames, can be "
-        f"inside the bar. Right: both divided by a fixed workload timed on the same machine, which makes them "
+        f"(golden/speed.json, golden/cpp-stage-times.json; 'landmarks, all': parts of it that were not timed). "
+        f"Stages of two threads overlap, so the diamond, the time between finished frames, can be inside the bar. "
+        f"Right: both divided by a fixed workload timed on the same machine, which makes them "
         f"comparable; bars there are the C++ program's range over its runs, the noise floor of timing. "
         f"* the workload's own time changed by more than 15 % beside this clip: not a quiet machine."
     )
@@ -107,8 +108,12 @@ def cpp_entry(clip: view.Clip) -> dict[str, Any] | None:
 
 
 def cpp_stages(reference: dict[str, Any]) -> dict[str, float]:
-    """Mean ms per frame by stage, under this program's stage names."""
-    return {ours: reference["stages_ms"][theirs] for ours, theirs in _CPP.items() if theirs in reference["stages_ms"]}
+    """Mean ms per frame by stage, under this program's stage names; landmarks by their parts where those are known."""
+    found = {ours: reference["stages_ms"][theirs] for ours, theirs in _CPP.items() if theirs in reference["stages_ms"]}
+    parts = {f"landmarks.{part}": ms for part, ms in reference.get("landmarks_ms", {}).items() if ms > 0}
+    if parts and "landmarks" in found:
+        found["landmarks"] = max(found["landmarks"] - sum(parts.values()), 0.0)
+    return {**found, **parts}
 
 
 def _cpp_total(clip: view.Clip) -> float:

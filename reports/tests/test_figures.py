@@ -156,6 +156,15 @@ def test_latency_bars_add_up_beside_the_cpp_program(made: dict[str, Any]) -> Non
     assert [line.get_xdata()[0] for line in dots.lines] == pytest.approx([7 / 160, 0.061, 14 / 160])
 
 
+def test_the_cpp_programs_landmarks_are_split_where_its_parts_were_timed() -> None:
+    whole = {"stages_ms": {"landmarks": 4.0, "gaze": 0.3}}
+    assert speed.cpp_stages(whole) == {"landmarks": 4.0, "gaze": 0.3}
+    parts = {"detect": 0.0, "face": 2.5, "parts": 0.5, "validator": 0.6}
+    assert speed.cpp_stages({**whole, "landmarks_ms": parts}) == pytest.approx(
+        {"landmarks": 0.4, "gaze": 0.3, "landmarks.face": 2.5, "landmarks.parts": 0.5, "landmarks.validator": 0.6}
+    )
+
+
 def test_parts_of_a_stage_are_not_counted_twice(made: dict[str, Any]) -> None:
     found = speed.our_stages(_clip(made, "first")["speed"])
     assert found["landmarks"] == pytest.approx(0.5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from validation import environment, goldens, history, record, terminal
 from validation import run as runs
-from validation.baseline import BASELINE, tripwires
+from validation.baseline import BASELINE, read_tripwires, tripwires
 from validation.files import GOLDEN
-from validation.gate import judge, read_gates
+from validation.gate import GATES, judge, read_gates
 from validation.outputs import write_outputs
 from validation.verdict import overall
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run, print row by row, judge, write the record; the exit code is the verdict's."""
     store = goldens.load(arguments.golden)
-    gates = read_gates(store.folder / "gates.toml")
+    gates, tolerances = read_gates(store.folder / GATES), read_tripwires(store.folder / GATES)
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
     pictures = None
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(terminal.clip_header(True))
     result = runs.run(store, options, lambda clip: print("\n".join(terminal.clip_rows(clip)), flush=True))
-    wires, same_machine = tripwires(result, store.folder / BASELINE)
+    wires, same_machine = tripwires(result, store.folder / BASELINE, tolerances)
     checks = [*judge(result, gates, same_machine), *wires]
     result["gates"] = [check.to_json() for check in checks]
     result["verdict"] = overall(checks)

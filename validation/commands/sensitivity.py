@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from validation import assemble, clips, environment, goldens, history, record, sensitivity
-from validation.compare import join
+from validation import clips, environment, goldens, history, record, sensitivity
+from validation.baseline import read_tripwires
 from validation.defects import DEFECTS, Defect
 from validation.errors import HarnessError, Undefined
-from validation.files import GOLDEN, read_toml
-from validation.floor import floor
-from validation.gate import judge, read_gates
-from validation.reference import Table, read_csv
+from validation.files import GOLDEN, read_toml, write_atomically
+from validation.gate import GATES, judge, read_gates
+from validation.injection import Injected, Run, inject, stand_in
 from validation.verdict import FAIL, PASS, Result, overall
+
+if TYPE_CHECKING:
+    from validation.replay import Recorder
 
 SHOWN = 0.5
 """Rows that reach this power at some size are shown."""
@@ -37,67 +41,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables for the documentation")
 
 
-class _Material:
-    """Tables of every clip with one face: reference, repetitions, our run."""
-
-    def __init__(self, store: goldens.Store, arguments: argparse.Namespace) -> None:
-        self.store = store
-        self.goldens = [g for g in store.find(arguments.config, arguments.clips) if store.clips[g.clip].faces == "one"]
-        self.reference = {g.clip: store.table(g) for g in self.goldens}
-        self.repetitions = {
-            g.clip: {name: store.table(other) for name, other in store.repetitions(g).items()} for g in self.goldens
-        }
-        self.floors = {clip: floor(self.reference[clip], tables) for clip, tables in self.repetitions.items()}
-        names = sorted({name for tables in self.repetitions.values() for name in tables})
-        if not names:
-            raise HarnessError(f"configuration {arguments.config!r} has no repetitions, so its noise is unknown")
-        self.stand_in = None if arguments.run else names[0]
-        self.ours = {clip: self._ours(arguments.run, clip) for clip in self.reference}
-        others = [name for name in names if name != self.stand_in]
-        self.plain: list[sensitivity.Values] = [self.values(self.ours)]
-        self.plain += [self.values({c: tables[n] for c, tables in self.repetitions.items()}) for n in others]
-        if len(self.plain) < 2:
-            raise HarnessError("two runs without a defect are needed; give --run DIR")
-
-    def _ours(self, folder: Path | None, clip: str) -> Table:
-        return read_csv(folder / f"{clip}.csv") if folder else self.repetitions[clip][str(self.stand_in)]
-
-    def values(self, tables: dict[str, Table]) -> sensitivity.Values:
-        """Figures of these tables against the reference."""
-        return {clip: sensitivity.figures_of(self.reference[clip], table) for clip, table in tables.items()}
-
-    def judged(self, tables: dict[str, Table], gates: list[Any], configuration: str) -> list[Result]:
-        """What the gates say of these tables."""
-        entries = [
-            assemble.clip_record(clip, f"{clip}.csv", join(self.reference[clip], table), self.floors[clip])
-            for clip, table in tables.items()
-        ]  # fmt: skip
-        return judge({"clips": entries, "configuration": configuration}, gates)
-
-
 def execute(arguments: argparse.Namespace) -> int:
     """Inject, tabulate, judge; PASS if every defect that matters is caught and the plain run is not."""
+    started = time.perf_counter()
     store = goldens.load(arguments.golden)
-    gates = [g for g in read_gates(store.folder / "gates.toml") if not g.figure.startswith("speed.")]
-    material = _Material(store, arguments)
+    judges = _Judges(store.folder / GATES, arguments.config)
+    chosen = [g for g in store.find(arguments.config, arguments.clips) if store.clips[g.clip].faces == "one"]
+    found = inject(
+        store, chosen, DEFECTS, judges.figures, arguments.run,
+        None if arguments.no_replay else _recorder(store, arguments),
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    plain = [_values(run) for run in found.plain]
+    plain_results = judges.gates_say(found, found.plain[0])
+    failing_anyway = {(r.gate, r.clip) for r in plain_results if r.verdict == FAIL}
+    checks = [_check_plain(plain_results)]
     rows: list[sensitivity.Row] = []
-    checks = [_check_plain(material.judged(material.ours, gates, arguments.config))]
-    injected = {d.name: _inject(d, material) for d in DEFECTS if d.inject}
-    left_out: dict[str, str] = {}
-    if arguments.no_replay:
-        left_out = {d.name: "left out on request" for d in DEFECTS if not d.inject}
-    else:
-        injected.update(_replay(store, arguments, material))
-    for defect in DEFECTS:
-        if defect.name in injected:
-            tables = injected[defect.name]
-            by_size = {size: material.values(found) for size, found in tables.items()}
-            rows += sensitivity.power_table(defect.name, defect.unit, material.plain, by_size)
-            floors = {clip: found for clip, found in material.floors.items() if found is not None}
-            rows.append(sensitivity.tripwire_row(defect.name, defect.unit, material.plain[0], by_size, floors))
-            if defect.matters is not None:
-                results = material.judged(tables[defect.matters], gates, arguments.config)
-                checks.append(_check_caught(defect, results))
+    for defect in (d for d in DEFECTS if d.name in found.defects):
+        by_size = {size: _values(run) for size, run in found.defects[defect.name].items()}
+        rows += sensitivity.power_table(defect.name, defect.unit, plain, by_size)
+        if judges.wires:
+            rows.append(
+                sensitivity.tripwire_row(defect.name, defect.unit, plain[0], by_size, found.floors, judges.wires)
+            )
+        if defect.matters is not None:
+            results = judges.gates_say(found, found.defects[defect.name][defect.matters])
+            checks.append(_check_caught(defect, [r for r in results if (r.gate, r.clip) not in failing_anyway]))
+    left_out = {d.name: "left out on request" for d in DEFECTS if d.name not in found.defects}
     if arguments.speed:
         rows += _slowdowns(arguments.speed, store, checks)
     else:
@@ -105,46 +75,54 @@ def execute(arguments: argparse.Namespace) -> int:
     result = record.new(
         "sensitivity", environment.fingerprint(), configuration=arguments.config,
         sensitivity={
-            "rows": [row.to_json() for row in rows], "left_out": left_out, "clips": sorted(material.reference),
-            "run": "pyfaceau" if arguments.run else f"the reference's repetition {material.stand_in!r}",
+            "rows": [row.to_json() for row in rows], "left_out": left_out, "clips": sorted(found.plain[0]),
+            "run": "pyfaceau" if arguments.run else f"the reference's repetition {stand_in(store, chosen)[0]!r}",
             "power": sensitivity.POWER, "false_alarms": sensitivity.FALSE_ALARMS,
         },
         gates=[check.to_json() for check in checks], verdict=overall(checks),
+        seconds=time.perf_counter() - started,
     )  # fmt: skip
     lines = markdown(result)
     print("\n".join(lines))
     path = record.save(result, arguments.output)
     history.append(result, path)
     if arguments.markdown:
-        arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        head = ["# What the gates can see", "", f"`python -m validation {' '.join(result['command'][1:])}`", ""]
+        write_atomically(arguments.markdown, ("\n".join([*head, *lines]) + "\n").encode())
     return int(result["verdict"]["exit_code"])
 
 
-def _inject(defect: Defect, material: _Material) -> dict[float, dict[str, Table]]:
-    assert defect.inject is not None
-    return {size: {c: defect.inject(t, size) for c, t in material.ours.items()} for size in defect.sizes}
+class _Judges:
+    """The gates and tripwires of the goldens; ``figures``: what they and the table are about."""
+
+    def __init__(self, path: Path, configuration: str) -> None:
+        self._gates = [g for g in read_gates(path) if not g.figure.startswith("speed.")]
+        self._configuration = configuration
+        self.wires = read_tripwires(path)
+        self.figures = {*sensitivity.FIGURES, *(gate.figure for gate in self._gates)}
+        self.figures |= set(self.wires.tolerance) if self.wires else set()
+
+    def gates_say(self, found: Injected, run: Run) -> list[Result]:
+        """The gates' results for this run."""
+        return judge({"clips": found.entries(run), "configuration": self._configuration}, self._gates)
 
 
-def _replay(
-    store: goldens.Store, arguments: argparse.Namespace, material: _Material
-) -> dict[str, dict[float, dict[str, Table]]]:
-    """Tables with the defects of the analysis stage, by defect, size and clip."""
-    from validation import replay
+def _recorder(store: goldens.Store, arguments: argparse.Namespace) -> Recorder:
+    from validation.replay import Recorder
 
-    settings, models = store.settings(arguments.config, arguments.models)
-    chosen = [d for d in DEFECTS if not d.inject]
-    found: dict[str, dict[float, dict[str, Table]]] = {d.name: {size: {} for size in d.sizes} for d in chosen}
-    for number, (clip, table) in enumerate(material.ours.items()):
-        video = clips.locate(store, store.clips[clip], clips.folders(arguments.videos))
+    places = clips.folders(arguments.videos)
+
+    def located(clip: goldens.Clip) -> Path:
+        video = clips.locate(store, clip, places)
         if video is None:
-            raise HarnessError(f"{store.clips[clip].file} is in no folder of clips; fetch it, or give --no-replay")
-        predictors, recording = replay.record_clip(settings, models, video)
-        for defect in chosen:
-            for size in defect.sizes:
-                found[defect.name][size][clip] = replay.replayed(
-                    table, predictors, recording, defect.name, size, seed=number
-                )
-    return found
+            raise HarnessError(f"{clip.file} is in no folder of clips; fetch it, or give --no-replay")
+        return video
+
+    return Recorder(*store.settings(arguments.config, arguments.models), located)
+
+
+def _values(run: Run) -> sensitivity.Values:
+    return {clip: measured.values for clip, measured in run.items()}
 
 
 def _check_plain(results: list[Result]) -> Result:
@@ -167,13 +145,15 @@ def _slowdowns(path: Path, store: goldens.Store, checks: list[Result]) -> list[s
     data = record.load(path)
     if data["kind"] != "speed":
         raise HarnessError(f"{path}: not a record of `python -m validation speed`")
-    budget = read_toml(store.folder / "gates.toml", "the gates")["speed"]["stage_slower_at_most"]
-    figures = data["speed"]["tree"]["figures"]
+    budgets = read_toml(store.folder / GATES, "the gates")["speed"]
+    budget, least = budgets["stage_slower_at_most"], budgets["stage_at_least_ms"]
+    if not data["speed"]["base"]:
+        raise HarnessError(f"{path}: timed without a base; make a record with --base HEAD, of two equal trees")
+    base, figures = data["speed"]["base"]["figures"], data["speed"]["tree"]["figures"]
     names = [n for n in figures[0] if n.endswith("_ms") and ".p" not in n and n not in ("mean_ms", "first_ms")]
-    least = read_toml(store.folder / "gates.toml", "the gates")["speed"]["stage_at_least_ms"]
     names = [n for n in names if min(f[n] for f in figures) >= least]
     try:
-        rows = sensitivity.slowdown_rows(figures, names, max(7, len(figures)), budget)
+        rows = sensitivity.slowdown_rows(base, figures, names, max(7, len(figures)), budget)
     except Undefined as reason:
         raise HarnessError(f"{path}: {reason}; make a record with more --rounds") from reason
     for row in rows:

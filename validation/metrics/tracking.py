@@ -6,6 +6,7 @@ a file lacks counts as one without a face.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +28,6 @@ def success_agreement(reference: np.ndarray, estimated: np.ndarray) -> float:
     return float((reference == estimated).mean())
 
 
-def success_rate(success: np.ndarray) -> float:
-    """Share of frames with a face."""
-    if len(success) == 0:
-        raise Undefined("no frames")
-    return float(success.mean())
-
-
 def lost_runs(success: np.ndarray, frames: np.ndarray) -> list[Run]:
     """Runs of frames without a face, by frame number: lost on ``first``, found again after ``last``."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~success, [False]]).astype(np.int8)))
@@ -45,6 +39,6 @@ def differing_frames(reference: np.ndarray, estimated: np.ndarray, frames: np.nd
     return [int(n) for n in frames[reference != estimated]]
 
 
-def equal_runs(reference: list[Run], estimated: list[Run]) -> int:
+def equal_runs(reference: Iterable[tuple[int, ...]], estimated: Iterable[tuple[int, ...]]) -> int:
     """Number of the reference's runs that the estimate has on exactly the same frames."""
     return len(set(reference) & set(estimated))

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation import adapter, goldens, history, record
+from validation import adapter, goldens, history, record, suite
 from validation import run as runs
 from validation.cli import main
-from validation.files import sha256
+from validation.commands import repeat
+from validation.files import GOLDEN, sha256
 from validation.goldens import Store
 from validation.tests.conftest import make_csv, table
 from validation.tests.test_goldens import store  # noqa: F401 (a fixture)
@@ -55,6 +56,24 @@ class TestCompare:
         (tmp_path / "b.csv").write_bytes(text.replace(",", ", ").replace("\n", "\r\n").encode())
         assert main(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
         assert "100.00" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda text: text.replace("0.100000", "-nan(ind)", 1), "1 frames left out, as a value is not a number"),
+            (lambda text: text[:-40], "1 rows missing; 1 cut-off last line left out"),
+            (lambda text: make_csv(20), "10 rows missing"),
+            (lambda text: make_csv(40), "10 rows too many"),
+            (lambda text: make_csv(30, faces=2), "2 faces, joined by face_id"),
+            (lambda text: make_csv(30, lost=(3,)), "face lost here but not in the reference in 1 frames"),
+            (lambda text: text.replace("x_67", "extra"), "a file has no landmarks columns"),
+        ],
+    )
+    def test_odd_files_are_compared_and_the_table_says_what_is_odd(self, change, says, tmp_path, capsys):
+        (tmp_path / "a.csv").write_text(make_csv(30))
+        (tmp_path / "b.csv").write_text(change(make_csv(30)))
+        assert main(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
+        assert says in capsys.readouterr().out
 
 
 STAND_IN = """#!{python}
@@ -229,8 +248,9 @@ class _Pyfaceau:
 
     def run(self, video, csv):
         """Write the CSV."""
-        csv.write_text(self.csv)
-        frames = len(table(self.csv).values)
+        text = self.csv
+        csv.write_text(text)
+        frames = len(table(text).values)
         times = np.full(frames, 8.0)
         return adapter.Timing(frames, 0.008 * frames, times, {"landmarks": times - 2, "analysis": times - 7}, 1.0)
 
@@ -310,6 +330,9 @@ class TestRun:
         assert "has no settings to run pyfaceau with" in capsys.readouterr().err
 
     def test_judge_again_and_accept_as_baseline(self, run, store, tmp_path, capsys):  # noqa: F811
+        given = (GOLDEN / "gates.toml").read_text()
+        with (store.folder / "gates.toml").open("a") as gates:
+            gates.write(given[given.index("[tripwires]") :])
         run(make_csv(seed=2, noise=0.2))
         judge = partial(main, ["judge", str(tmp_path / "record.json"), "--gates", str(store.folder / "gates.toml"),
                                "--baseline", str(store.folder / "baseline.json"), "--accept", "first run"])  # fmt: skip
@@ -319,6 +342,79 @@ class TestRun:
         assert code == 0 and any(c["gate"].startswith("tripwire") for c in data["gates"])
         code, data = run(make_csv(seed=2, noise=0.24))
         assert code == 1 and "the baseline" in data["verdict"]["sentence"]
+
+
+class TestSeveralRuns:
+    """`all` and `repeat` on the made-up store."""
+
+    @pytest.fixture(autouse=True)
+    def _setting(self, store, tmp_path, monkeypatch):  # noqa: F811
+        monkeypatch.setattr(runs, "decoded_digests", lambda video: ["1", "2", "3"])
+        monkeypatch.setattr(runs, "Calibrator", _Steady)
+        monkeypatch.setattr(record, "RUNS", tmp_path / "runs")
+        monkeypatch.setattr(suite, "page", lambda paths, folder: folder / "index.html")
+        monkeypatch.setattr(suite, "lacking", lambda store, name, models: None)
+        (store.folder / "gates.toml").write_text(GATES)
+        (store.folder / "frame-crc32.json").write_text(json.dumps({"face.avi": "1 2 3"}))
+        self.given = ["--golden", str(store.folder), "--videos", str(tmp_path / "videos")]
+        self.monkeypatch = monkeypatch
+
+    def pyfaceau_writes(self, *csvs: str) -> None:
+        """One after the other."""
+        left = iter(csvs)
+        self.monkeypatch.setattr(
+            runs, "Runner", type("Runner", (_Pyfaceau,), {"csv": property(lambda runner: next(left))})
+        )
+
+    def test_all_runs_what_it_can_and_says_what_is_left_out(self, store, tmp_path, monkeypatch, capsys):  # noqa: F811
+        store.configurations["clm"] = {**store.configurations["clnf"]}
+        store.put("clm", "face", make_csv().encode())
+        store.save()
+        monkeypatch.setattr(suite, "lacking", lambda store, name, models: "no weights" if name == "clm" else None)
+        self.pyfaceau_writes(make_csv(seed=2, noise=0.2))
+        assert main(["all", *self.given]) == 0
+        said = capsys.readouterr().out
+        assert "left out: clm, as no weights" in said and "PASS: all" in said and "report:" in said
+        assert (tmp_path / "runs" / "all" / "clnf" / "face.csv").is_file()
+        assert not (tmp_path / "runs" / "all" / "clm.json").exists()
+        assert main(["all", *self.given, "--configs", "nonsense"]) == 2
+        assert main(["all", *self.given, "--configs", "clm"]) == 2
+        self.pyfaceau_writes(make_csv(seed=2, noise=3.0))
+        assert main(["all", *self.given]) == 1
+
+    def test_repeat_passes_only_if_every_run_passes_with_the_same_figures(self, monkeypatch, capsys):
+        def here(command: list[str]) -> str:
+            assert command[1:3] == ["-m", "validation"]
+            main(command[3:])
+            return "Traceback\nit broke\n"
+
+        monkeypatch.setattr(repeat, "start", here)
+        same, other, bad = make_csv(seed=2, noise=0.2), make_csv(seed=2, noise=0.21), make_csv(seed=2, noise=3.0)
+        for csvs, code, text in (
+            ([same] * 3, 0, "PASS: 3 of 3 runs pass"),
+            ([same, same, other], 1, "run 3: face: gaze.angle_deg is not the first run's"),
+            ([same, bad, same], 1, "FAIL: 2 of 3 runs pass"),
+        ):
+            self.pyfaceau_writes(*csvs)
+            assert main(["repeat", "3", *self.given]) == code, text
+            assert text in capsys.readouterr().out
+        assert main(["repeat", "1", *self.given]) == 2
+        assert main(["repeat", "2", *self.given, "--clips", "nonsense"]) == 2
+        assert "run 1 left no record: it broke" in capsys.readouterr().err
+
+
+class _Steady:
+    """A calibration workload that always takes 100 ms."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def measure(self):
+        """One pass, ms."""
+        return 100.0
 
 
 def test_frames_that_one_side_lacks_are_differing_pixels():

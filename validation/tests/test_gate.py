@@ -18,6 +18,7 @@ from validation.gate import Gate, judge, read_gates
 from validation.tests.conftest import make_csv, table
 from validation.verdict import ERROR, FAIL, INCONCLUSIVE, PASS, Result, overall
 
+WIRES = baseline.read_tripwires(GOLDEN / "gates.toml")
 LANDMARKS = Gate("landmarks", "landmarks.mean_px", "each", at_most=0.05, or_floor_times=3.0)
 
 
@@ -111,6 +112,19 @@ class TestGates:
             clip["speed"] = {"unsteady": None}
         changed["clips"][0]["speed"]["unsteady"] = "calibration 100 ms before, 200 ms after"
         assert verdicts(judge(changed, [gate]), "s") == [INCONCLUSIVE, FAIL, FAIL]
+        over = Gate("m", "speed.per_calibration", "median", at_most=0.1)
+        assert "beside 1 of 3 clips" in judge(changed, [over])[-1].sentence
+        changed["clips"] += copy.deepcopy(changed["clips"][1:])
+        assert verdicts(judge(changed, [over]), "m") == [FAIL]
+
+    def test_times_are_asked_only_of_calibrated_runs_with_as_many_threads(self, changed):
+        gate = Gate("s", "speed.gaze_per_calibration", "median", at_most=0.1, threads=2)
+        assert verdicts(judge(changed, [gate]), "s") == []
+        for clip in changed["clips"]:
+            clip["figures"]["speed.per_calibration"] = {"value": 0.05, "n": 60}
+        assert verdicts(judge(changed, [gate]), "s") == [INCONCLUSIVE]  # a stage that is not there any more
+        changed["threads"] = 1
+        assert verdicts(judge(changed, [gate]), "s") == []
 
     def test_undefined_is_not_a_pass(self, changed):
         changed["clips"][0]["figures"]["landmarks.mean_px"] = {"value": None, "n": 0, "reason": "no landmarks"}
@@ -175,40 +189,122 @@ class TestTripwires:
     @pytest.fixture
     def path(self, run: dict, tmp_path: Path) -> Path:
         """A baseline made of the run."""
-        baseline.accept(run, tmp_path / "baseline.json", "first")
+        baseline.accept(run, tmp_path / "baseline.json", "first", WIRES)
         return tmp_path / "baseline.json"
 
     def test_the_same_run_passes(self, run, path):
-        results, same = baseline.tripwires(run, path)
-        assert same is True and len(results) == 3 * len(baseline.TOLERANCES)
+        results, same = baseline.tripwires(run, path, WIRES)
+        assert same is True and len(results) == 3 * len(WIRES.tolerance)
         assert {r.verdict for r in results} == {PASS}
 
     def test_a_small_loss_is_seen_long_before_a_gate_breaks(self, changed, path):
         before = changed["clips"][0]["figures"]["landmarks.mean_px"]["value"]
         set_figure(changed, "landmarks.mean_px", before * 1.25)
         assert overall(judge(changed, [LANDMARKS]))["verdict"] == PASS
-        failing = [r for r in baseline.tripwires(changed, path)[0] if r.verdict == FAIL]
+        failing = [r for r in baseline.tripwires(changed, path, WIRES)[0] if r.verdict == FAIL]
         assert [(r.clip, r.figure) for r in failing] == [("a", "landmarks.mean_px")]
         assert "worse by" in failing[0].sentence
 
     def test_better_is_never_a_failure(self, changed, path):
         set_figure(changed, "landmarks.mean_px", 0.0)
         set_figure(changed, "intensity.ccc", 1.0)
-        assert {r.verdict for r in baseline.tripwires(changed, path)[0]} == {PASS}
+        assert {r.verdict for r in baseline.tripwires(changed, path, WIRES)[0]} == {PASS}
 
     def test_another_machine_is_undecided(self, changed, path):
         set_figure(changed, "intensity.ccc", 0.5)
         changed["environment"]["cpu"] = "another one"
-        results, same = baseline.tripwires(changed, path)
+        results, same = baseline.tripwires(changed, path, WIRES)
         assert same is False
         assert {r.verdict for r in results} == {PASS, INCONCLUSIVE}
 
     def test_a_figure_that_vanished_fails(self, changed, path):
         set_figure(changed, "intensity.ccc", None)
-        assert any("has none now" in r.sentence for r in baseline.tripwires(changed, path)[0] if r.verdict == FAIL)
+        failing = [r for r in baseline.tripwires(changed, path, WIRES)[0] if r.verdict == FAIL]
+        assert any("has none now" in r.sentence for r in failing)
 
     def test_without_a_baseline_there_is_nothing_to_trip_over(self, run, tmp_path):
-        assert baseline.tripwires(run, tmp_path / "absent.json") == ([], None)
+        assert baseline.tripwires(run, tmp_path / "absent.json", WIRES) == ([], None)
+
+
+class TestTripwiresOfTime:
+    """Times of three clips, in calibration passes, against the baseline's."""
+
+    @pytest.fixture
+    def timed(self, changed):
+        for clip in changed["clips"]:
+            clip["speed"] = {"unsteady": None}
+            self.set_times(clip, 0.05, 0.01)
+        return changed
+
+    @staticmethod
+    def set_times(clip: dict, frame: float, gaze: float) -> None:
+        """Of a machine that takes 100 ms for a calibration pass."""
+        times = {"": frame, "gaze_": gaze, "pose_": 0.0001}
+        for stage, passes in times.items():
+            clip["figures"][f"speed.{stage}per_calibration"] = {"value": passes, "n": 60}
+            if stage:
+                clip["figures"][f"speed.{stage}ms"] = {"value": 100 * passes, "n": 60}
+
+    @pytest.fixture
+    def path(self, timed, tmp_path) -> Path:
+        baseline.accept(timed, tmp_path / "baseline.json", "first", WIRES)
+        return tmp_path / "baseline.json"
+
+    @staticmethod
+    def of_times(data: dict, path: Path) -> dict[str, str]:
+        return {r.figure: r.verdict for r in baseline.tripwires(data, path, WIRES)[0] if r.figure.startswith("speed.")}
+
+    def test_short_stages_are_left_out_and_equal_times_pass(self, timed, path):
+        assert self.of_times(timed, path) == {"speed.per_calibration": PASS, "speed.gaze_per_calibration": PASS}
+
+    def test_a_slower_stage_fails_alone(self, timed, path):
+        for clip in timed["clips"]:
+            self.set_times(clip, 0.052, 0.014)
+        assert self.of_times(timed, path) == {"speed.per_calibration": PASS, "speed.gaze_per_calibration": FAIL}
+
+    def test_one_slow_clip_is_not_a_slower_program(self, timed, path):
+        self.set_times(timed["clips"][0], 0.5, 0.1)
+        assert set(self.of_times(timed, path).values()) == {PASS}
+
+    def test_noise_another_machine_and_an_unsteady_one_are_undecided(self, timed, path):
+        for clip, slower in zip(timed["clips"], (0.9, 1.4, 3.0), strict=True):
+            self.set_times(clip, 0.05 * slower, 0.01)
+        assert self.of_times(timed, path)["speed.per_calibration"] == INCONCLUSIVE
+        for clip in timed["clips"]:
+            self.set_times(clip, 0.1, 0.01)
+        assert self.of_times(timed, path)["speed.per_calibration"] == FAIL
+        timed["clips"][0]["speed"]["unsteady"] = "calibration 100 ms before, 200 ms after"
+        assert self.of_times(timed, path)["speed.per_calibration"] == INCONCLUSIVE
+        timed["clips"][0]["speed"]["unsteady"] = None
+        timed["environment"]["cpu"] = "another one"
+        assert self.of_times(timed, path)["speed.per_calibration"] == INCONCLUSIVE
+
+    def test_other_threads_and_too_few_clips_are_not_compared(self, timed, path):
+        fewer = {**timed, "clips": timed["clips"][:2]}
+        assert self.of_times(fewer, path) == {} == self.of_times({**timed, "threads": 1}, path)
+
+
+def test_broken_tripwires_are_named(tmp_path):
+    text = (GOLDEN / "gates.toml").read_text()
+    for old, new, message in (
+        ("floor_share", "floor_part", "incomplete"),
+        ("noise_at_most", "noise_most", "unknown key"),
+        ('"intensity.mae"', '"intensity.mea"', "'intensity.mea', which is no figure"),
+    ):
+        (tmp_path / "gates.toml").write_text(text.replace(old, new))
+        with pytest.raises(HarnessError, match=message):
+            baseline.read_tripwires(tmp_path / "gates.toml")
+    (tmp_path / "gates.toml").write_text('[[gate]]\nname="x"\n')
+    assert baseline.read_tripwires(tmp_path / "gates.toml") is None
+
+
+def test_the_worst_clip_is_the_slowest_not_the_fastest(changed):
+    for clip, fps in zip(changed["clips"], (50.0, 20.0, 90.0), strict=True):
+        clip["figures"]["speed.fps"] = {"value": fps, "n": 60}
+        clip["figures"]["speed.mean_ms"] = {"value": 1000 / fps, "n": 60}
+    totals = assemble.totals(changed["clips"])
+    assert (totals["speed.fps"]["worst_clip"], totals["speed.fps"]["worst"]) == ("b", 20.0)
+    assert totals["speed.mean_ms"]["worst_clip"] == "b"
 
 
 class TestRecord:

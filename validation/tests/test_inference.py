@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -72,7 +74,18 @@ class TestSlowDown:
     def test_p_against_scipy(self):
         tree = self.base[::-1] * 1.02
         theirs = stats.mannwhitneyu(tree, self.base, alternative="greater", method="exact").pvalue
-        assert slow_down(self.base, tree, 0.05).p == pytest.approx(theirs)
+        found = slow_down(self.base, tree, 0.05)
+        assert found.mann_whitney == pytest.approx(theirs)
+        # The paired p is U's of the rounds divided by their level, over all swaps within rounds.
+        half = np.log(tree / self.base) / 2
+        swaps = np.array(list(product((1, -1), repeat=7))) * half
+        counts = [(t[:, None] + t[None, :] > 0).sum() for t in swaps]  # tree i beats base j = -tree j
+        assert found.p == pytest.approx(np.mean(np.array(counts) >= counts[0]))
+
+    def test_a_machine_that_drifts_does_not_hide_a_slowdown(self):
+        level = np.array([1.0, 2.0, 0.7, 3.0, 1.2, 0.9, 2.5])
+        found = slow_down(self.base * level, self.base[::-1] * level * 1.15, 0.10)
+        assert found.slower and found.mann_whitney > 0.1
 
     def test_equal_trees_pass(self):
         assert not slow_down(self.base, self.base[::-1], 0.05).slower

@@ -256,7 +256,6 @@ class TestTracking:
         assert tracking.equal_runs(tracking.lost_runs(a, frames), tracking.lost_runs(b, frames)) == 1
         assert tracking.differing_frames(a, b, frames) == [3]
         assert tracking.success_agreement(a, b) == pytest.approx(5 / 6)
-        assert tracking.success_rate(a) == 0.5
         assert tracking.lost_runs(np.ones(3, bool), frames[:3]) == []
 
     def test_undefined(self):

@@ -51,11 +51,11 @@ def test_pictures_of_the_worst_frames_lie_beside_the_record(run):
 def test_the_replay_without_a_defect_gives_the_same_action_units(run):
     *_, table, _ = run
     store = goldens.load()
-    settings, models = store.settings("clnf", None)
-    predictors, recording = replay.record_clip(settings, models, SHARED / "videos" / store.clips[CLIP].file)
-    np.testing.assert_array_equal(replay.replayed(table, predictors, recording, "", 0, 1).values, table.values)
+    video = SHARED / "videos" / store.clips[CLIP].file
+    recording = replay.Recorder(*store.settings("clnf", None), lambda clip: video).record(store.clips[CLIP])
+    np.testing.assert_array_equal(recording.replay(table, "", 0, 1).values, table.values)
     for defect, size in (("swapped HOG bins", 144), ("stale median", 100), ("wrong SVR weight sign", 300)):
-        broken = replay.replayed(table, predictors, recording, defect, size, 1)
+        broken = recording.replay(table, defect, size, 1)
         figures = evaluate(join(table, broken)).figures
         # A median that stands still moves every score of a dynamic AU by one amount, and the intensities' own offset,
         # taken at the end of the clip, takes that away again: only presence shows it.
