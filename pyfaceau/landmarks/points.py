@@ -16,6 +16,7 @@ from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_r
 from pyfaceau.weights.models import PDM
 
 _MAX_PASSES = 1000
+_OWN_PRODUCT = 100  # rows: below, the reference's projections sum the shape in float64 (OpenCV), from there BLAS does
 
 
 @kernel
@@ -28,6 +29,27 @@ def _project_double(g, r, shape, points):
         for i in range(n):
             v = r0 * np.float64(shape[i]) + r1 * np.float64(shape[n + i]) + r2 * np.float64(shape[2 * n + i])
             points[row * n + i] = np.float32(s * v) + t
+
+
+@kernel
+def _projected_shape(mean, modes_t, p, total, shape):
+    """The shape [3n] that projections use, with the reference's two ways to sum it; ``total`` [3n] is work space.
+
+    An eye's fit to its six known points takes the first way: found by the recorded fits, in which `shape_3d_kernel`
+    goes wrong by a bit in one pass of a hundred.
+    """
+    size = mean.shape[0]
+    if size >= _OWN_PRODUCT:
+        shape_3d_kernel(mean, modes_t, p, shape)
+        return
+    for i in range(size):
+        total[i] = 0.0
+    for j in range(p.shape[0]):
+        weight = np.float64(p[j])
+        for i in range(size):
+            total[i] += np.float64(modes_t[j, i]) * weight
+    for i in range(size):
+        shape[i] = np.float32(total[i] + np.float64(mean[i]))
 
 
 @kernel
@@ -69,6 +91,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     p[:] = np.float32(0)
 
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
+    precise, sums = np.empty(3 * n, np.float32), np.empty(3 * n, np.float64)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(size)
     j, h, even = (
@@ -83,8 +106,8 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     for passes in range(_MAX_PASSES + 1):
         # The error belongs to the newest rigid parameters and the shape from before the last pass ...
         if passes == 0:
-            shape_3d_kernel(mean, modes_t, p, shape)
-        _project_double(g, r, shape, points)
+            _projected_shape(mean, modes_t, p, sums, precise)
+        _project_double(g, r, precise, points)
         new_error = _norm_of_difference(points, landmarks)
         if passes < errors.shape[0]:
             errors[passes] = new_error
@@ -98,10 +121,11 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         error = new_error
         # ... the residual to the newest of both.
         if passes > 0:
-            shape_3d_kernel(mean, modes_t, p, shape)
-            _project_double(g, r, shape, points)
+            _projected_shape(mean, modes_t, p, sums, precise)
+            _project_double(g, r, precise, points)
         for i in range(2 * n):
             residual[i] = landmarks[i] - points[i]
+        shape_3d_kernel(mean, modes_t, p, shape)
         jacobian(g, r, shape, modes, size, j)
         normal_matrix(j, j, size, even, h)
         gradient(j, residual, size, total, b)
