@@ -66,13 +66,27 @@ def slow_down(base: Sequence[float], tree: Sequence[float], budget: float) -> Sl
 
 
 def signed_rank_p(ratios: np.ndarray) -> np.ndarray:
-    """One-sided p of "ratios of rounds (..., rounds) are above 1"; 1 where all are 1."""
+    """One-sided exact p of "ratios of rounds, f64 (..., rounds), are above 1": f64 (...).
+
+    A ratio of 1 does not speak for it; between equal sizes the larger p is given.
+    """
     from scipy import stats
 
     logs = np.log(ratios)
-    still = np.all(logs == 0, axis=-1)
-    logs = np.where(still[..., None], -1.0, logs)
-    return np.where(still, 1.0, stats.wilcoxon(logs, alternative="greater", axis=-1).pvalue)
+    ranks = stats.rankdata(np.abs(logs), axis=-1)
+    found = np.floor(np.where(logs > 0, ranks, 0.0).sum(axis=-1)).astype(int)
+    at_least: np.ndarray = _signed_rank_tail(logs.shape[-1])[found]
+    return at_least
+
+
+@cache
+def _signed_rank_tail(count: int) -> np.ndarray:
+    """P(sum of the ranks above 1 >= w) for w = 0, 1, .. if every one of so many rounds may be swapped."""
+    ways: np.ndarray = np.ones(1)
+    for rank in range(1, count + 1):
+        ways = np.convolve(ways, [1.0, *[0.0] * (rank - 1), 1.0])
+    tail: np.ndarray = ways[::-1].cumsum()[::-1] / ways.sum()
+    return tail
 
 
 def decided(ratio: Any, low: Any, p: Any, budget: float) -> Any:
