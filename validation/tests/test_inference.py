@@ -10,7 +10,7 @@ from scipy import stats
 
 from validation.errors import Undefined
 from validation.inference import bootstrap, tost
-from validation.stats import slow_down
+from validation.stats import signed_rank_p, slow_down
 
 VALUES = np.random.default_rng(5).normal(0.02, 0.03, 24)
 
@@ -81,6 +81,12 @@ class TestSlowDown:
         swaps = np.array(list(product((1, -1), repeat=7))) * half
         counts = [(t[:, None] + t[None, :] > 0).sum() for t in swaps]  # tree i beats base j = -tree j
         assert found.p == pytest.approx(np.mean(np.array(counts) >= counts[0]))
+
+    def test_the_exact_signed_rank_p_is_scipys(self):
+        ratios = np.random.default_rng(4).lognormal(0.02, 0.05, (20, 8))
+        theirs = [stats.wilcoxon(np.log(row), alternative="greater", method="exact").pvalue for row in ratios]
+        np.testing.assert_allclose(signed_rank_p(ratios), theirs)
+        assert signed_rank_p(np.ones(7)) == 1.0
 
     def test_a_machine_that_drifts_does_not_hide_a_slowdown(self):
         level = np.array([1.0, 2.0, 0.7, 3.0, 1.2, 0.9, 2.5])

@@ -18,6 +18,7 @@ from validation.files import GOLDEN
 from validation.floor import floor
 from validation.injection import measure
 from validation.reference import Table
+from validation.stats import slow_down
 from validation.tests.conftest import make_csv, table
 from validation.tests.test_goldens import store  # noqa: F401 (a fixture)
 
@@ -99,6 +100,13 @@ def test_slowdowns_are_caught_on_a_quiet_machine_and_not_invented_on_a_noisy_one
     assert row.false_alarms <= 0.05
     with pytest.raises(Undefined, match="at least 6"):
         sensitivity.slowdown_rows(*(side[:3] for side in rounds(0.01)), ["landmarks_ms"], 7, budget=0.10)
+
+
+def test_the_power_of_a_slowdown_is_that_of_the_speed_commands_own_decision():
+    ratios = np.random.default_rng(3).lognormal(0, 0.05, (40, 7))
+    for slower, share in sensitivity._shares_found(ratios, 0.10).items():
+        found = [slow_down(np.ones(7), row * (1 + slower), 0.10).slower for row in ratios]
+        assert share == np.mean(found), slower
 
 
 @pytest.fixture
