@@ -1,0 +1,165 @@
+"""Small convolutional networks with the roundings of the reference, for where a result must be equal to the bit.
+
+:mod:`pyfaceau.cnn` sums in whatever order is fastest; this evaluates one image after another as the original does:
+a convolution is one matrix product of all windows (map by map, each column by column, then a one for the bias) with
+all kernels; so is a fully connected layer of 100 outputs or more, whose bias comes first. OpenCV multiplies smaller
+matrices itself, in float64.
+
+Source: OpenFace 2.2 specification, part 1 §6 and part 2 §6a; the orders were found by comparing with the recorded values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from pyfaceau._gemm import WORK, add_product
+from pyfaceau._simd import LANES
+from pyfaceau.cnn import Packer
+from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, PReLU, ReLU
+
+Maps = NDArray[np.float32]  # (height, width, maps)
+Step = Callable[[Maps], Maps]
+BLAS_OUTPUTS = 100  # OpenCV hands products of fewer rows to its own code
+
+
+def _padded_columns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The transpose of ``rows``, with columns of zeros up to a multiple of eight."""
+    padded = np.zeros((rows.shape[1], -(-len(rows) // LANES) * LANES), np.float32)
+    padded[:, : len(rows)] = rows.T
+    return padded
+
+
+def _convolution(layer: Conv, height: int, width: int) -> Step:
+    n_out, n_in, kh, kw = layer.kernels.shape
+    by_column = layer.kernels.transpose(0, 1, 3, 2).reshape(n_out, -1)
+    kernels = _padded_columns(np.column_stack([by_column, layer.bias]))
+    out_h, out_w = height - kh + 1, width - kw + 1
+    windows = np.ones((len(kernels), out_h * out_w), np.float32)
+    taps = windows[:-1].reshape(n_in, kw, kh, out_h, out_w)
+    planes = np.empty((n_in, height, width), np.float32)
+    shifted = sliding_window_view(planes, (out_h, out_w), axis=(1, 2)).transpose(0, 2, 1, 3, 4)  # type: ignore[call-overload]
+    out = np.empty((out_h * out_w, kernels.shape[1]), np.float32)
+    sums = np.empty(WORK, np.float32)
+
+    def step(maps: Maps) -> Maps:
+        planes[:] = maps.transpose(2, 0, 1)
+        taps[:] = shifted
+        out[:] = 0
+        add_product(windows, kernels, n_out, sums, out)
+        return out.reshape(out_h, out_w, -1)[:, :, :n_out]
+
+    return step
+
+
+def _dense_per_pixel(layer: Dense) -> Step:
+    weights = layer.weights.T.astype(np.float64)
+    return lambda maps: (maps.astype(np.float64) @ weights).astype(np.float32) + layer.bias
+
+
+def _dense(layer: Dense) -> Step:
+    n_out, n_in = layer.weights.shape
+    if n_out < BLAS_OUTPUTS:
+        weights = layer.weights.astype(np.float64)
+
+        def small(maps: Maps) -> Maps:
+            values = maps.transpose(2, 1, 0).reshape(-1)
+            return ((weights * values).sum(axis=1) + layer.bias).astype(np.float32).reshape(1, 1, -1)
+
+        return small
+
+    by_output, sums = _padded_columns(layer.weights), np.empty(WORK, np.float32)
+    values, out = np.empty((n_in, 1), np.float32), np.zeros((1, by_output.shape[1]), np.float32)
+
+    def large(maps: Maps) -> Maps:
+        values[:, 0] = maps.transpose(2, 1, 0).reshape(-1)
+        out[0, :n_out] = layer.bias
+        add_product(values, by_output, n_out, sums, out)
+        return out.reshape(1, 1, -1)[:, :, :n_out]
+
+    return large
+
+
+def _pooling(layer: MaxPool, out_h: int, out_w: int) -> Step:
+    def step(maps: Maps) -> Maps:
+        out = np.full((out_h, out_w, maps.shape[2]), -np.inf, np.float32)
+        for y in range(layer.ky):
+            for x in range(layer.kx):
+                part = maps[y :: layer.sy, x :: layer.sx][:out_h, :out_w]
+                target = out[: len(part), : part.shape[1]]
+                np.maximum(target, part, out=target)
+        return out
+
+    return step
+
+
+def _prelu(slope: NDArray[np.float32]) -> Step:
+    zero = np.float32(0)
+    return lambda maps: np.maximum(maps, zero) + np.minimum(maps, zero) * slope
+
+
+def _sigmoid(maps: Maps) -> Maps:
+    return np.float32(1) / (np.float32(1) + np.exp(-maps))
+
+
+@dataclass(frozen=True)
+class OrderedNetwork:
+    """A network prepared for one input size, with its work buffers: use it from one thread at a time.
+
+    Attributes
+    ----------
+    output_shape : (maps, height, width)
+    batch : most images per call of :meth:`run`
+    """
+
+    output_shape: tuple[int, int, int]
+    batch: int
+    inputs: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def prepare(cls, cnn: CNN, maps: int, height: int, width: int, batch: int = 1) -> OrderedNetwork:
+        """Pack ``cnn`` for inputs of ``maps`` maps of ``height`` x ``width``.
+
+        Raises :class:`~pyfaceau.errors.ModelError` if the layers do not fit each other or the input.
+        """
+        input_size = height, width
+        steps: list[Step] = []
+        shapes = Packer(maps, height, width, batch=1)  # knows which layers fit
+        for layer in cnn.layers:
+            height, width = shapes.height, shapes.width
+            shapes.add(layer)
+            match layer:
+                case Conv():
+                    steps.append(_convolution(layer, height, width))
+                case Dense():
+                    steps.append(_dense(layer) if shapes.height * shapes.width == 1 else _dense_per_pixel(layer))
+                case MaxPool():
+                    steps.append(_pooling(layer, shapes.height, shapes.width))
+                case PReLU():
+                    steps.append(_prelu(layer.slope))
+                case ReLU():
+                    steps.append(lambda values: np.maximum(values, np.float32(0)))
+                case _:
+                    steps.append(_sigmoid)
+        output_shape = (shapes.maps, shapes.height, shapes.width)
+        inputs, outputs = (np.empty((n[0], batch, *n[1:]), np.float32) for n in ((maps, *input_size), output_shape))
+        return cls(output_shape, batch, inputs, outputs, tuple(steps))
+
+    def input_buffer(self) -> NDArray[np.float32]:
+        """Where the input goes, f32 (maps, batch, height, width)."""
+        return self.inputs
+
+    def run(self, n_images: int) -> NDArray[np.float32]:
+        """Evaluate the first ``n_images`` of :meth:`input_buffer`: a view (maps, n_images, height, width)."""
+        for image in range(n_images):
+            maps = self.inputs[:, image].transpose(1, 2, 0)
+            for step in self.steps:
+                maps = step(maps)
+            self.outputs[:, image] = maps.transpose(2, 0, 1)
+        return self.outputs[:, :n_images]
