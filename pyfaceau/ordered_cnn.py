@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pyfaceau._gemm import WORK, add_product
+from pyfaceau._gemm import WORK, add_product, cut
 from pyfaceau._simd import LANES
 from pyfaceau.cnn import Packer
 from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, PReLU, ReLU
@@ -44,13 +44,13 @@ def _convolution(layer: Conv, height: int, width: int) -> Step:
     planes = np.empty((n_in, height, width), np.float32)
     shifted = sliding_window_view(planes, (out_h, out_w), axis=(1, 2)).transpose(0, 2, 1, 3, 4)  # type: ignore[call-overload]
     out = np.empty((out_h * out_w, kernels.shape[1]), np.float32)
-    sums = np.empty(WORK, np.float32)
+    tiles, sums = cut(len(out), n_out), np.empty(WORK, np.float32)
 
     def step(maps: Maps) -> Maps:
         planes[:] = maps.transpose(2, 0, 1)
         taps[:] = shifted
         out[:] = 0
-        add_product(windows, kernels, n_out, sums, out)
+        add_product(windows, kernels, tiles, sums, out)
         return out.reshape(out_h, out_w, -1)[:, :, :n_out]
 
     return step
@@ -72,13 +72,14 @@ def _dense(layer: Dense) -> Step:
 
         return small
 
-    by_output, sums = _padded_columns(layer.weights), np.empty(WORK, np.float32)
+    by_output = _padded_columns(layer.weights)
+    tiles, sums = cut(1, n_out), np.empty(WORK, np.float32)
     values, out = np.empty((n_in, 1), np.float32), np.zeros((1, by_output.shape[1]), np.float32)
 
     def large(maps: Maps) -> Maps:
         values[:, 0] = maps.transpose(2, 1, 0).reshape(-1)
         out[0, :n_out] = layer.bias
-        add_product(values, by_output, n_out, sums, out)
+        add_product(values, by_output, tiles, sums, out)
         return out.reshape(1, 1, -1)[:, :, :n_out]
 
     return large

@@ -168,8 +168,10 @@ def _prepare(kind: type[AnyNetwork], name: str, cnn: CNN, height: int, width: in
 
 
 def _probability(background: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of a soft-max of two: the power rounded to float32, the rest in float64, as recorded."""
     with np.errstate(over="ignore"):  # certain background: exp(large) = inf, probability 0
-        return np.float32(1) / (np.float32(1) + np.exp(background - face))
+        power = np.exp((background - face).astype(np.float64)).astype(np.float32)
+    return (1 / (1 + power.astype(np.float64))).astype(np.float32)
 
 
 @kernel
