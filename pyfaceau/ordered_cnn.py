@@ -18,93 +18,127 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pyfaceau._gemm import WORK, add_product, cut
+from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau.cnn import Packer
 from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, PReLU, ReLU
 
-Maps = NDArray[np.float32]  # (height, width, maps)
+Maps = NDArray[np.float32]  # (height, width, maps), the maps padded to a multiple of eight but for the input
 Step = Callable[[Maps], Maps]
 BLAS_OUTPUTS = 100  # OpenCV hands products of fewer rows to its own code
 
 
-def _padded_columns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The transpose of ``rows``, with columns of zeros up to a multiple of eight."""
-    padded = np.zeros((rows.shape[1], -(-len(rows) // LANES) * LANES), np.float32)
-    padded[:, : len(rows)] = rows.T
-    return padded
+def _padded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With zeros up to a multiple of eight columns."""
+    missing = -values.shape[-1] % LANES
+    return np.ascontiguousarray(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]))
 
 
 def _convolution(layer: Conv, height: int, width: int) -> Step:
     n_out, n_in, kh, kw = layer.kernels.shape
     by_column = layer.kernels.transpose(0, 1, 3, 2).reshape(n_out, -1)
-    kernels = _padded_columns(np.column_stack([by_column, layer.bias]))
+    kernels = _padded(np.column_stack([by_column, layer.bias]).T)
     out_h, out_w = height - kh + 1, width - kw + 1
     windows = np.ones((len(kernels), out_h * out_w), np.float32)
     taps = windows[:-1].reshape(n_in, kw, kh, out_h, out_w)
     planes = np.empty((n_in, height, width), np.float32)
-    shifted = sliding_window_view(planes, (out_h, out_w), axis=(1, 2)).transpose(0, 2, 1, 3, 4)  # type: ignore[call-overload]
+    shifted = sliding_window_view(planes, (out_h, out_w), axis=(1, 2)).transpose(0, 2, 1, 3, 4)
     out = np.empty((out_h * out_w, kernels.shape[1]), np.float32)
     tiles, sums = cut(len(out), n_out), np.empty(WORK, np.float32)
 
     def step(maps: Maps) -> Maps:
-        planes[:] = maps.transpose(2, 0, 1)
+        planes[:] = maps[:, :, :n_in].transpose(2, 0, 1)
         taps[:] = shifted
         out[:] = 0
         add_product(windows, kernels, tiles, sums, out)
-        return out.reshape(out_h, out_w, -1)[:, :, :n_out]
+        return out.reshape(out_h, out_w, -1)
 
     return step
 
 
 def _dense_per_pixel(layer: Dense) -> Step:
-    weights = layer.weights.T.astype(np.float64)
-    return lambda maps: (maps.astype(np.float64) @ weights).astype(np.float32) + layer.bias
+    n_in = layer.weights.shape[1]
+    weights, bias = _padded(layer.weights.T).astype(np.float64), _padded(layer.bias)
+    return lambda maps: (maps[:, :, :n_in].astype(np.float64) @ weights).astype(np.float32) + bias
 
 
-def _dense(layer: Dense) -> Step:
+def _dense(layer: Dense, n_maps: int) -> Step:
     n_out, n_in = layer.weights.shape
     if n_out < BLAS_OUTPUTS:
-        weights = layer.weights.astype(np.float64)
+        weights, bias = _padded(layer.weights.T).T.astype(np.float64), _padded(layer.bias)
 
         def small(maps: Maps) -> Maps:
-            values = maps.transpose(2, 1, 0).reshape(-1)
-            return ((weights * values).sum(axis=1) + layer.bias).astype(np.float32).reshape(1, 1, -1)
+            values = maps[:, :, :n_maps].transpose(2, 1, 0).reshape(-1)
+            return ((weights * values).sum(axis=1) + bias).astype(np.float32).reshape(1, 1, -1)
 
         return small
 
-    by_output = _padded_columns(layer.weights)
+    by_output, bias = _padded(layer.weights.T), _padded(layer.bias)
     tiles, sums = cut(1, n_out), np.empty(WORK, np.float32)
     values, out = np.empty((n_in, 1), np.float32), np.zeros((1, by_output.shape[1]), np.float32)
 
     def large(maps: Maps) -> Maps:
-        values[:, 0] = maps.transpose(2, 1, 0).reshape(-1)
-        out[0, :n_out] = layer.bias
+        values[:, 0] = maps[:, :, :n_maps].transpose(2, 1, 0).reshape(-1)
+        out[0] = bias
         add_product(values, by_output, tiles, sums, out)
-        return out.reshape(1, 1, -1)[:, :, :n_out]
+        return out.reshape(1, 1, -1)
 
     return large
 
 
-def _pooling(layer: MaxPool, out_h: int, out_w: int) -> Step:
+@kernel
+def max_pool(maps, kx, ky, sx, sy, out):
+    """The maximum over windows of ``maps`` (h, w, n), clipped at the edge."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            target = out[y, x]
+            target[:] = maps[y * sy, x * sx]
+            for i in range(y * sy, min(y * sy + ky, maps.shape[0])):
+                for j in range(x * sx, min(x * sx + kx, maps.shape[1])):
+                    source = maps[i, j]
+                    for c in range(target.size):
+                        target[c] = max(target[c], source[c])
+
+
+def _pooling(layer: MaxPool, height: int, width: int, n_maps: int) -> Step:
+    out = np.empty((height, width, n_maps), np.float32)
+
     def step(maps: Maps) -> Maps:
-        out = np.full((out_h, out_w, maps.shape[2]), -np.inf, np.float32)
-        for y in range(layer.ky):
-            for x in range(layer.kx):
-                part = maps[y :: layer.sy, x :: layer.sx][:out_h, :out_w]
-                target = out[: len(part), : part.shape[1]]
-                np.maximum(target, part, out=target)
+        max_pool(np.ascontiguousarray(maps), layer.kx, layer.ky, layer.sx, layer.sy, out)
         return out
 
     return step
 
 
-def _prelu(slope: NDArray[np.float32]) -> Step:
+@kernel
+def prelu(maps, slope):
+    """Multiply what is negative in ``maps`` (h, w, n) by ``slope`` (n,), in place."""
     zero = np.float32(0)
-    return lambda maps: np.maximum(maps, zero) + np.minimum(maps, zero) * slope
+    for y in range(maps.shape[0]):
+        for x in range(maps.shape[1]):
+            values = maps[y, x]
+            for c in range(values.size):
+                values[c] = max(values[c], zero) + slope[c] * min(values[c], zero)
+
+
+def _prelu(layer: PReLU, n_maps: int) -> Step:
+    slope = np.zeros(n_maps, np.float32)
+    slope[: len(layer.slope)] = layer.slope
+
+    def step(maps: Maps) -> Maps:
+        maps = np.ascontiguousarray(maps)
+        prelu(maps, slope)
+        return maps
+
+    return step
 
 
 def _sigmoid(maps: Maps) -> Maps:
     return np.float32(1) / (np.float32(1) + np.exp(-maps))
+
+
+def _stored(n_maps: int) -> int:
+    return -(-n_maps // LANES) * LANES
 
 
 @dataclass(frozen=True)
@@ -129,28 +163,30 @@ class OrderedNetwork:
 
         Raises :class:`~pyfaceau.errors.ModelError` if the layers do not fit each other or the input.
         """
-        input_size = height, width
+        inputs = np.zeros((maps, batch, height, width), np.float32)
         steps: list[Step] = []
-        shapes = Packer(maps, height, width, batch=1)  # knows which layers fit
+        shapes, stored = Packer(maps, height, width, batch=1), maps
         for layer in cnn.layers:
-            height, width = shapes.height, shapes.width
-            shapes.add(layer)
+            before = shapes.maps, shapes.height, shapes.width
+            shapes.add(layer)  # raises if the layer does not fit
             match layer:
                 case Conv():
-                    steps.append(_convolution(layer, height, width))
+                    steps.append(_convolution(layer, *before[1:]))
+                    stored = _stored(shapes.maps)
                 case Dense():
-                    steps.append(_dense(layer) if shapes.height * shapes.width == 1 else _dense_per_pixel(layer))
+                    per_pixel = shapes.height * shapes.width > 1
+                    steps.append(_dense_per_pixel(layer) if per_pixel else _dense(layer, before[0]))
+                    stored = _stored(shapes.maps)
                 case MaxPool():
-                    steps.append(_pooling(layer, shapes.height, shapes.width))
+                    steps.append(_pooling(layer, shapes.height, shapes.width, stored))
                 case PReLU():
-                    steps.append(_prelu(layer.slope))
+                    steps.append(_prelu(layer, stored))
                 case ReLU():
                     steps.append(lambda values: np.maximum(values, np.float32(0)))
                 case _:
                     steps.append(_sigmoid)
-        output_shape = (shapes.maps, shapes.height, shapes.width)
-        inputs, outputs = (np.empty((n[0], batch, *n[1:]), np.float32) for n in ((maps, *input_size), output_shape))
-        return cls(output_shape, batch, inputs, outputs, tuple(steps))
+        outputs = np.empty((shapes.maps, batch, shapes.height, shapes.width), np.float32)
+        return cls((shapes.maps, shapes.height, shapes.width), batch, inputs, outputs, tuple(steps))
 
     def input_buffer(self) -> NDArray[np.float32]:
         """Where the input goes, f32 (maps, batch, height, width)."""
@@ -162,5 +198,5 @@ class OrderedNetwork:
             maps = self.inputs[:, image].transpose(1, 2, 0)
             for step in self.steps:
                 maps = step(maps)
-            self.outputs[:, image] = maps.transpose(2, 0, 1)
+            self.outputs[:, image] = maps[:, :, : len(self.outputs)].transpose(2, 0, 1)
         return self.outputs[:, :n_images]
