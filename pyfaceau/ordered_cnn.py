@@ -86,25 +86,16 @@ def _dense(layer: Dense, n_maps: int) -> Step:
     return large
 
 
-@kernel
-def max_pool(maps, kx, ky, sx, sy, out):
-    """The maximum over windows of ``maps`` (h, w, n), clipped at the edge."""
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            target = out[y, x]
-            target[:] = maps[y * sy, x * sx]
-            for i in range(y * sy, min(y * sy + ky, maps.shape[0])):
-                for j in range(x * sx, min(x * sx + kx, maps.shape[1])):
-                    source = maps[i, j]
-                    for c in range(target.size):
-                        target[c] = max(target[c], source[c])
-
-
 def _pooling(layer: MaxPool, height: int, width: int, n_maps: int) -> Step:
     out = np.empty((height, width, n_maps), np.float32)
 
     def step(maps: Maps) -> Maps:
-        max_pool(np.ascontiguousarray(maps), layer.kx, layer.ky, layer.sx, layer.sy, out)
+        out[:] = -np.inf
+        for y in range(layer.ky):
+            for x in range(layer.kx):
+                part = maps[y :: layer.sy, x :: layer.sx][:height, :width]
+                best = out[: part.shape[0], : part.shape[1]]
+                np.maximum(best, part, out=best)
         return out
 
     return step
