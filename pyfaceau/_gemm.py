@@ -31,8 +31,8 @@ _tile_6x2, _tile_6x1, _tile_4x1, _tile_1x1 = (
 def cut(rows: int, columns: int) -> NDArray[np.int64]:
     """The tiles of a product of that size, i64 (n, 5): row, rows, column, columns, in two chains or not.
 
-    ``columns`` are those that count; the last tiles cover them up to a multiple of eight. Tiles are 6 x 16, 6 x 8, 4 x 8
-    or 1 x 8.
+    ``columns`` are those that count; the last tiles cover them up to a multiple of eight. Tiles are 6 x 16, 6 x 8,
+    4 x 8 or 1 x 8.
     """
     padded, wide = -(-columns // LANES) * LANES, columns >= _WIDEST
     tiles = []
@@ -45,8 +45,7 @@ def cut(rows: int, columns: int) -> NDArray[np.int64]:
         while columns - column >= _WIDEST:
             tiles.append((row, ROWS, column, _WIDEST, False))
             column += _WIDEST
-        for at in range(column, padded, LANES):
-            tiles.append((row, ROWS, at, LANES, wide and columns - at >= LANES))
+        tiles += [(row, ROWS, at, LANES, wide and columns - at >= LANES) for at in range(column, padded, LANES)]
     in_fours = rows - (rows - in_twelves) % 4
     for row in [*range(in_twelves, in_fours, 4), *range(in_fours, rows)]:
         high = 4 if row < in_fours else 1

@@ -5,7 +5,7 @@ a convolution is one matrix product of all windows (map by map, each column by c
 all kernels; so is a fully connected layer of 100 outputs or more, whose bias comes first. OpenCV multiplies smaller
 matrices itself, in float64.
 
-Source: OpenFace 2.2 specification, part 1 §6 and part 2 §6a; the orders were found by comparing with the recorded values.
+Source: OpenFace 2.2 specification, part 1 §6 and part 2 §6a; the orders were found by comparing with recorded values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _convolution(layer: Conv, height: int, width: int) -> Step:
     windows = np.ones((len(kernels), out_h * out_w), np.float32)
     taps = windows[:-1].reshape(n_in, kw, kh, out_h, out_w)
     planes = np.empty((n_in, height, width), np.float32)
-    shifted = sliding_window_view(planes, (out_h, out_w), axis=(1, 2)).transpose(0, 2, 1, 3, 4)
+    shifted = sliding_window_view(planes, (n_in, out_h, out_w))[0].transpose(2, 1, 0, 3, 4)
     out = np.empty((out_h * out_w, kernels.shape[1]), np.float32)
     tiles, sums = cut(len(out), n_out), np.empty(WORK, np.float32)
 

@@ -11,7 +11,7 @@ def in_two_chains(rows: int, columns: int) -> np.ndarray:
     """Which cells of a product are summed in two chains, bool (rows, columns)."""
     row, column = np.mgrid[:rows, :columns]
     whole = column < columns - columns % 8
-    # Twelve rows at a time. The upper six: eight columns, then sixteens, then an eight; the lower six: sixteens, an eight.
+    # Of twelve rows, the upper six: eight columns, sixteens, an eight; the lower six: sixteens, an eight.
     upper = (column < 8) | (whole & (column >= 8 + (columns - 8) // 16 * 16))
     lower = whole & (column >= columns // 16 * 16)
     twelves = (columns >= 16) & np.where(row % 12 < 6, upper, lower)

@@ -18,7 +18,8 @@ CLIPS = ["video01", "2015-10-15-15-14"]
 
 def evaluate(cnn: CNN, images: np.ndarray, batch: int = 2) -> np.ndarray:
     """All of ``images`` (n, maps, height, width)."""
-    network = OrderedNetwork.prepare(cnn, *images.shape[1:], batch)
+    _, maps, height, width = images.shape
+    network = OrderedNetwork.prepare(cnn, maps, height, width, batch)
     found = []
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
