@@ -38,7 +38,7 @@ def pooled_size(size: int, window: int, stride: int) -> int:
     return (_round_half_up(ratio) if ratio >= 0 else -_round_half_up(-ratio)) + 1
 
 
-class _Packer:
+class Packer:
     """Collects the rows of the operation table and the flat arrays they point into."""
 
     def __init__(self, maps: int, height: int, width: int, batch: int) -> None:
@@ -193,7 +193,7 @@ class Network:
 
         Raises :class:`~pyfaceau.errors.ModelError` if the layers do not fit each other or the input.
         """
-        packer = _Packer(maps, height, width, batch)
+        packer = Packer(maps, height, width, batch)
         for layer in cnn.layers:
             packer.add(layer)
         if not packer.rows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,14 @@ from pyfaceau.cnn import Network
 from pyfaceau.detect import boxes as box
 from pyfaceau.detect.boxes import Boxes
 from pyfaceau.errors import ModelError
+from pyfaceau.ordered_cnn import OrderedNetwork
 from pyfaceau.weights.models import CNN, MTCNNWeights
 
 MINIMUM_FACE = 60
 WINDOW, STRIDE = 12, 2  # of PNet, px of a pyramid level
 SHRINK = 0.709
 THRESHOLDS = (0.6, 0.7, 0.7)
+AnyNetwork = TypeVar("AnyNetwork", Network, OrderedNetwork)
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class MTCNN:
 
     def __init__(self, weights: MTCNNWeights) -> None:
         self.weights = weights
-        self.rnet = _prepare("RNet", weights.rnet, 24, 24, batch=8)
-        self.onet = _prepare("ONet", weights.onet, 48, 48, batch=8)
+        self.rnet = _prepare(OrderedNetwork, "RNet", weights.rnet, 24, 24, batch=8)
+        self.onet = _prepare(OrderedNetwork, "ONet", weights.onet, 48, 48, batch=8)
         self._frame_size = (0, 0)
         self._pnets: dict[tuple[int, int], Network] = {}
 
     def _pnet(self, height: int, width: int) -> Network:
         if (height, width) not in self._pnets:
-            self._pnets[height, width] = _prepare("PNet", self.weights.pnet, height, width, batch=1)
+            self._pnets[height, width] = _prepare(Network, "PNet", self.weights.pnet, height, width, batch=1)
         return self._pnets[height, width]
 
     def propose(self, bgr: NDArray[np.uint8], scale: float) -> Candidates:
@@ -113,7 +116,7 @@ class MTCNN:
             np.concatenate([level.corrections for level in levels]),
         ).suppress(0.7)
 
-    def refine(self, bgr: NDArray[np.uint8], squares: Boxes, network: Network) -> Candidates:
+    def refine(self, bgr: NDArray[np.uint8], squares: Boxes, network: OrderedNetwork) -> Candidates:
         """RNet or ONet on square boxes: those that touch the picture, with new scores and corrections."""
         squares = squares[box.touches(squares, *bgr.shape[:2])]
         # Original convention: the crop of a box at x starts at column x - 1 and is one pixel larger.
@@ -154,9 +157,9 @@ def detect_faces(bgr: NDArray[np.uint8], nets: MTCNN) -> tuple[Boxes, NDArray[np
     return nets.detect(bgr)
 
 
-def _prepare(name: str, cnn: CNN, height: int, width: int, batch: int) -> Network:
+def _prepare(kind: type[AnyNetwork], name: str, cnn: CNN, height: int, width: int, batch: int) -> AnyNetwork:
     try:
-        network = Network.prepare(cnn, 3, height, width, batch)
+        network = kind.prepare(cnn, 3, height, width, batch)
     except ModelError as error:
         raise ModelError(f"{name}.dat: {error}") from error
     if network.output_shape[0] < 6 or (name != "PNet" and network.output_shape[1:] != (1, 1)):
@@ -165,8 +168,10 @@ def _prepare(name: str, cnn: CNN, height: int, width: int, batch: int) -> Networ
 
 
 def _probability(background: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of a soft-max of two: the power rounded to float32, the rest in float64, as recorded."""
     with np.errstate(over="ignore"):  # certain background: exp(large) = inf, probability 0
-        return np.float32(1) / (np.float32(1) + np.exp(background - face))
+        power = np.exp((background - face).astype(np.float64)).astype(np.float32)
+    return (1 / (1 + power.astype(np.float64))).astype(np.float32)
 
 
 @kernel

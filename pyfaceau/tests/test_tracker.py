@@ -125,7 +125,7 @@ def assert_follows(run: Run, clip: str, name: str = "light") -> None:
     expected = np.array([planar(points) for points in light["landmarks_2d"][:count]])
     off = np.abs(run.column("landmarks") - expected)[good].reshape(good.sum(), 2, -1)
     error = np.hypot(off[:, 0], off[:, 1]).mean(axis=1)
-    assert error.mean() <= 0.025  # the distance of two builds of the reference
+    assert error.mean() <= 0.02
     assert error.max() <= 0.05
     if "detection_success" in light:
         np.testing.assert_array_equal(run.column("detected"), light["detection_success"][:count])
