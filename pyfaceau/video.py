@@ -50,7 +50,9 @@ def intrinsics(width: int, height: int, config: Config) -> NDArray[np.float32]:
 
     OpenFace 2.2 specification, part 2 §1: f = (500 w/640 + 500 h/480)/2 for both axes, centre in the middle.
     """
-    focal = (500.0 * (width / 640.0) + 500.0 * (height / 480.0)) / 2.0
+    # Float32 throughout, as in the reference: 512 x 512 gives 466.6667 and not 466.66666.
+    wide, high = np.float32(width) / np.float32(640), np.float32(height) / np.float32(480)
+    focal = (np.float32(500) * wide + np.float32(500) * high) / np.float32(2)
     fx = focal if config.fx is None else config.fx
     fy = focal if config.fy is None else config.fy
     cx = width / 2.0 if config.cx is None else config.cx
