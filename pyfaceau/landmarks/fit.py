@@ -6,6 +6,7 @@ OpenFace 2.2 specification, part 2, sections 2, 8 and 10.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,6 +194,10 @@ class PartFitter:
             np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
         )
 
+    def fits(self, main_scale: float) -> bool:
+        """Whether a face of this scale (px per mm) is large enough for the part to be fitted."""
+        return main_scale > self._smallest_face
+
     def refine(self, gray: np.ndarray, landmarks: np.ndarray, main_scale: float) -> bool:
         """Fit the part inside the main model's ``landmarks`` [2N]; True where the picture was looked at."""
         total = landmarks.shape[0] // 2
@@ -200,7 +205,7 @@ class PartFitter:
         given[self._own], given[self._n + self._own] = landmarks[self._main], landmarks[total + self._main]
         state = self.state
         self.fitter.from_points(given, state.g, state.p)
-        fitted = main_scale > self._smallest_face
+        fitted = self.fits(main_scale)
         if fitted:
             self.fitter.fit(gray, state.g, state.p, self.settings)
         state.landmarks = shape_2d(self.pdm, state.g, state.p)
@@ -214,11 +219,17 @@ class PartFitter:
 
 
 def refine_parts(
-    gray: np.ndarray, main: Fitter, parts: Sequence[PartFitter], g: np.ndarray, p: np.ndarray
+    gray: np.ndarray,
+    main: Fitter,
+    parts: Sequence[PartFitter],
+    g: np.ndarray,
+    p: np.ndarray,
+    crew: Crew | None = None,
 ) -> np.ndarray:
     """Second half of a fit: parts, write-back, refit of the main model (part 2, section 10).
 
-    ``g`` and ``p`` of the main model are updated in place where a part was fitted.
+    ``g`` and ``p`` of the main model are updated in place where a part was fitted. A ``crew`` shares the parts, which
+    do not depend on each other.
 
     Returns
     -------
@@ -227,7 +238,20 @@ def refine_parts(
     """
     landmarks = shape_2d(main.pdm, g, p)
     scale = float(g[0])
-    refined = [part.refine(gray, landmarks, scale) for part in parts]  # all parts, not until the first
+    waiting, refined = deque(parts), []
+
+    def work() -> None:
+        while True:
+            try:
+                part = waiting.popleft()
+            except IndexError:
+                return
+            refined.append(part.refine(gray, landmarks, scale))
+
+    if crew is None or not any(part.fits(scale) for part in parts):
+        work()
+    else:
+        crew.share(work)
     if any(refined):
         for part in parts:
             part.write_back(landmarks)

@@ -83,11 +83,12 @@ class Tracker:
     config : Config
         Windows, ``sigma``, ``reg``, ``w_reg``, ``n_iter``, ``validate``.
     crew : Crew, optional
-        Shares the main model's patch experts between threads; results do not depend on it.
+        Shares parts, and the main model's patch experts if they are large, between threads, to the same results.
     """
 
     def __init__(self, model: LandmarkModel, detector: MTCNN, config: Config, crew: Crew | None = None) -> None:
         self._detector = detector
+        self._crew = crew
         self._fitter = Fitter(model, crew)
         self._parts = [PartFitter(part) for part in model.parts]
         self._certainty = Certainty(model.validator) if model.validator is not None and config.validate else None
@@ -210,7 +211,7 @@ class Tracker:
         start = perf_counter_ns()
         fitted = self._fitter.fit(gray, self._g, self._p, settings)
         start = self._lap("face", start)
-        self._landmarks = refine_parts(gray, self._fitter, self._parts, self._g, self._p)
+        self._landmarks = refine_parts(gray, self._fitter, self._parts, self._g, self._p, self._crew)
         start = self._lap("parts", start)
         if self._certainty is None or not fitted:
             self._tracked_certainty = 1.0 if fitted else 0.0
