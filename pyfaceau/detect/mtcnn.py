@@ -1,7 +1,8 @@
 """MTCNN face detector: three networks that propose, refine and confirm boxes.
 
 PNet looks at every 12x12 window of an image pyramid, RNet at 24x24 and ONet at 48x48 pictures of what
-is left. Weights come from the model files; the smallest face is 60 px.
+is left. Weights come from the model files; the smallest face is 60 px. What leaves PNet is whole pixels; RNet's
+scores and ONet's corrections go into the result as they are, so these two are summed in the reference's order.
 
 Source: OpenFace 2.2 specification, part 1 §6 and part 2 §4.1; Zhang et al., "Joint face detection and
 alignment using multitask cascaded convolutional networks", 2016.
