@@ -7,7 +7,7 @@ import pytest
 from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, row_products, subtract_products, tile_product
+from pyfaceau._simd import LANES, factor_row, paired_moments, row_products, sample_row, subtract_multiple, tile_product
 
 _rows_1_of_3, _rows_7_of_11, _rows_4_of_5 = row_products(1, 3), row_products(7, 11), row_products(4, 5)
 _tile_1x1, _tile_4x3, _tile_3x2 = tile_product(1, 1), tile_product(4, 3), tile_product(3, 2)
@@ -43,9 +43,27 @@ def tile_3x2(address, weight_stride, weight_step, depth, x, start, stride, out, 
     _tile_3x2(address, weight_stride, weight_step, depth, x, start, stride, out, to, out_stride)
 
 
+_row_2 = factor_row(2)
+
+
 @kernel
-def eight_rows(h, first, stride, pivot, count, column, at):
-    subtract_products(h, first, stride, pivot, count, column, at)
+def two_vectors_of_a_row(h, row, stride, at, inverse, pivots):
+    _row_2(h, row, stride, at, inverse, pivots)
+
+
+@kernel
+def multiple(h, first, weight, sums, at, vectors):
+    subtract_multiple(h, first, weight, sums, at, vectors)
+
+
+@kernel
+def sampled(image, pitch, x, y, along_x, along_y, count, out, to):
+    sample_row(image, pitch, np.int32(x), np.int32(y), along_x, along_y, count, out, to)
+
+
+@kernel
+def moments_of_two(values, first, second, weights, first_weight, second_weight, moments, cells, out):
+    paired_moments(values, first, second, weights, first_weight, second_weight, moments, cells, out)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +111,61 @@ def test_tile_product(compiled: object, rows: int, vectors: int, depth: int, tra
         np.testing.assert_allclose(out, expected, rtol=0, atol=0 if whole else 3e-5)
 
 
-def test_subtract_products() -> None:
+def test_factor_row() -> None:
     """Products are rounded to float32 before they are subtracted in float64, in order."""
-    rng, stride, count = np.random.default_rng(0), 11, 5
-    h, column = rng.normal(size=(7, stride)).astype(np.float32), rng.normal(size=12)
-    expected = column.copy()
-    for i in range(8):
-        for k in range(count):
-            expected[3 + i] -= float(h[1 + k, 2 + i] * h[1 + k, 1])
-    eight_rows(h.ravel(), stride + 2, stride, stride + 1, count, column, 3)
-    np.testing.assert_array_equal(column, expected)
+    rng, stride, row, at, inverse = np.random.default_rng(0), 24, 5, 8, float(np.float32(0.3))
+    h, pivots = rng.normal(size=(8, stride)).astype(np.float32), rng.normal(size=stride)
+    expected, left = h.copy(), pivots.copy()
+    for i in range(at, at + 16):
+        total = float(h[row, i])
+        for k in range(row):
+            total -= float(h[k, i] * h[k, row])
+        expected[row, i] = np.float32(total * inverse)
+        left[i] -= float(expected[row, i]) ** 2
+    two_vectors_of_a_row(h.reshape(-1), row, stride, at, inverse, pivots)
+    np.testing.assert_array_equal(h, expected)
+    np.testing.assert_array_equal(pivots, left)
+
+
+def test_subtract_multiple() -> None:
+    rng, weight = np.random.default_rng(1), np.float32(0.7)
+    h, sums = rng.normal(size=30).astype(np.float32), rng.normal(size=20)
+    expected = sums.copy()
+    expected[3:19] -= (h[5:21] * weight).astype(float)
+    multiple(h, 5, weight, sums, 3, 2)
+    np.testing.assert_array_equal(sums, expected)
+
+
+@pytest.mark.parametrize("count", [8, 13, 16, 21])
+def test_sample_row(count: int) -> None:
+    """Bilinear with 1/32 px steps: what the four taps give, exactly."""
+    rng = np.random.default_rng(count)
+    image = rng.integers(0, 256, (40, 50), np.uint8)
+    along_x, along_y = (rng.integers(0, 30 * 1024, count).astype(np.int32) for _ in range(2))
+    x, y, out = 3 * 1024 + 777, 2 * 1024 + 5, np.full(count + 4, -1, np.float32)
+    fixed_x, fixed_y = (x + along_x) >> 5, (y + along_y) >> 5
+    column, row, fx, fy = fixed_x >> 5, fixed_y >> 5, (fixed_x & 31) / 32, (fixed_y & 31) / 32
+    taps = image.astype(float)
+    upper = (1 - fx) * taps[row, column] + fx * taps[row, column + 1]
+    lower = (1 - fx) * taps[row + 1, column] + fx * taps[row + 1, column + 1]
+    sampled(image.reshape(-1), 50, x, y, along_x, along_y, count, out, 2)
+    np.testing.assert_array_equal(out[2 : 2 + count], ((1 - fy) * upper + fy * lower).astype(np.float32))
+    assert (out[[0, 1, -2, -1]] == -1).all()
+
+
+@pytest.mark.parametrize("cells", [9, 25, 81, 4, 7])
+def test_paired_moments(cells: int) -> None:
+    """Two rows at once, each summed in the order of its cells, every step rounded to float32."""
+    rng = np.random.default_rng(cells)
+    values, weights = (rng.random(3 * cells + 5).astype(np.float32) for _ in range(2))
+    moments, out = rng.random((cells, 4)).astype(np.float32), np.empty(8, np.float32)
+    starts = ((2, 1), (cells + 3, 2 * cells))
+    moments_of_two(values, 2, cells + 3, weights, 1, 2 * cells, moments.reshape(-1), cells, out)
+    for which, (at, weight_at) in enumerate(starts):
+        expected = np.zeros(4, np.float32)
+        for k in range(cells):
+            expected = expected + values[at + k] * weights[weight_at + k] * moments[k]
+        np.testing.assert_array_equal(out[4 * which : 4 * which + 4], expected)
 
 
 def test_other_types_do_not_compile() -> None:
