@@ -48,9 +48,11 @@ def quiet_opencv() -> Any:
 def intrinsics(width: int, height: int, config: Config) -> NDArray[np.float32]:
     """Camera of a picture of this size: float32 (4,) fx, fy, cx, cy in px; a guess where the settings name none.
 
-    OpenFace 2.2 specification, part 2 §1: f = (500 w/640 + 500 h/480)/2 for both axes, centre in the middle.
+    OpenFace 2.2 specification, part 2 §1: f = (500 w/640 + 500 h/480)/2 for both axes, centre in the middle. The
+    guess is made in float32, as recorded gaze shows for pictures whose focal length is not a short binary fraction.
     """
-    focal = (500.0 * (width / 640.0) + 500.0 * (height / 480.0)) / 2.0
+    usual, across, down = np.float32(500), np.float32(width) / np.float32(640), np.float32(height) / np.float32(480)
+    focal = (usual * across + usual * down) / np.float32(2)
     fx = focal if config.fx is None else config.fx
     fy = focal if config.fy is None else config.fy
     cx = width / 2.0 if config.cx is None else config.cx

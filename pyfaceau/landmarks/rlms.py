@@ -145,7 +145,7 @@ def rlms(
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
     b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
-    zero, three = np.float32(0), np.float32(3)
+    zero = np.float32(0)
 
     if rigid:
         shape_3d_kernel(mean, modes_t, p, shape)
@@ -196,7 +196,8 @@ def rlms(
         cholesky_solve(h, b, total)
         update_rigid(g, r, b)
         for k in range(m):
-            bound = three * np.sqrt(eigenvalues[k])
+            # Rounded once: recorded clips whose parameters reach it tell it from a float32 product.
+            bound = np.float32(3.0 * math.sqrt(np.float64(eigenvalues[k])))
             value = p[k] if rigid else p[k] + b[6 + k]
             p[k] = min(bound, max(-bound, value))
 
