@@ -223,14 +223,17 @@ class Tracker:
     def _place(self, box: np.ndarray, rotation: np.ndarray) -> None:
         """Parameters of the mean shape, so turned, that fills a box x, y, width, height (part 2, section 5)."""
         pdm = self._fitter.pdm
-        mean = rotation_matrix(rotation) @ pdm.mean.reshape(3, -1)
+        # Summed in float64 and rounded once, as OpenCV multiplies small matrices.
+        mean = (rotation_matrix(rotation).astype(np.float64) @ pdm.mean.reshape(3, -1)).astype(np.float32)
         low, high = mean.min(axis=1), mean.max(axis=1)
         x, y, width, height = (np.float32(v) for v in box)
         half = np.float32(2)
         scale = (width / (high[0] - low[0]) + height / (high[1] - low[1])) / half
         self._g[0], self._g[1:4] = scale, rotation
-        self._g[4] = x + width / half - scale * (low[0] + high[0]) / half
-        self._g[5] = y + height / half - scale * (low[1] + high[1]) / half
+        # The box's centre in float32, the shape's (from OpenCV's float64 extremes) and the difference in float64.
+        middle = np.float64(scale) * (low.astype(np.float64) + high) / 2
+        self._g[4] = np.float64(x + width / half) - middle[0]
+        self._g[5] = np.float64(y + height / half) - middle[1]
         self._p[:] = 0
 
     def _snapshot(self) -> _Fit:

@@ -289,7 +289,7 @@ def test_the_stop_rule_is_a_norm_of_a_hundredth_of_a_pixel(movement: float, pass
 def test_shape_parameters_are_clamped_to_three_deviations() -> None:
     start = problem(1, spread=4, reg=1e-6)
     start = replace(start, scale=replace(start.scale, forward=start.scale.forward, backward=start.scale.backward * 20))
-    bound = 3 * np.sqrt(start.pdm.eigenvalues)
+    bound = (3 * np.sqrt(start.pdm.eigenvalues.astype(np.float64))).astype(np.float32)
     for passes in (1, 10):
         found = start.solve(False, passes)
         assert (abs(found.p) <= bound).all()
@@ -299,7 +299,7 @@ def test_shape_parameters_are_clamped_to_three_deviations() -> None:
 
 def test_the_rigid_solve_clamps_too_and_only_after_its_first_pass() -> None:
     start = problem(2)
-    bound = 3 * np.sqrt(start.pdm.eigenvalues)
+    bound = (3 * np.sqrt(start.pdm.eigenvalues.astype(np.float64))).astype(np.float32)
     outside = start.p.copy()
     outside[0] = 2 * bound[0]
     start = replace(start, p=outside)

@@ -423,7 +423,18 @@ def test_recorded_starts_of_all_hypotheses(clip: str) -> None:
     arrays, tracker = stage(clip, "frame_1"), Tracker(openface_model(), Detector(), Config())  # type: ignore[arg-type]
     for rotation, expected in zip(HYPOTHESES, arrays["hyps.main.start_global"], strict=True):
         tracker._place(arrays["face_box"], rotation)
-        np.testing.assert_allclose(tracker._g, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(tracker._g, expected)
+
+
+@needs_shared
+def test_the_shape_s_middle_is_subtracted_in_float64() -> None:
+    """Boxes of two clips whose first frames came out wrong with all of it in float32, by the last bit of ty."""
+    tracker = Tracker(openface_model(), Detector(), Config())  # type: ignore[arg-type]
+    boxes = [("0x1.4425540p+8", "0x1.913c440p+7", "0x1.dd1ca00p+7", "0x1.eb73cc0p+7"),
+             ("0x1.404aa80p+8", "0x1.eb456a0p+6", "0x1.cba6720p+7", "0x1.d640140p+7")]  # fmt: skip
+    for box, expected in zip(boxes, (311.32175, 228.70738), strict=True):
+        tracker._place(np.array([float.fromhex(v) for v in box], np.float32), HYPOTHESES[0])
+        assert tracker._g[5] == np.float32(expected)
 
 
 def test_a_placed_shape_fills_its_box() -> None:

@@ -79,7 +79,8 @@ def test_unreadable_image_ends_the_sequence_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"), [((640, 480), (500, 500, 320, 240)), ((480, 360), (375, 375, 240, 180)),
-                           ((960, 540), (656.25, 656.25, 480, 270))],
+                           ((960, 540), (656.25, 656.25, 480, 270)),
+                           ((512, 512), (466.66668701171875, 466.66668701171875, 256, 256))],
 )  # fmt: skip
 def test_intrinsics_are_guessed_from_the_size(size: tuple[int, int], expected: tuple[float, ...]) -> None:
     camera = intrinsics(*size, Config())
