@@ -1,6 +1,6 @@
 """Explicit vector code where LLVM's loop vectoriser cannot keep the accumulators in registers.
 
-`row_products` emits LLVM IR through Numba's extension interface: portable vector operations that LLVM
+These functions emit LLVM IR through Numba's extension interface: portable vector operations that LLVM
 lowers to whatever the processor has (AVX2, AVX-512, NEON).
 """
 
@@ -87,48 +87,6 @@ def logistic(typingctx, values, at):
         return context.get_dummy_value()
 
     return types.void(values, types.intp), generate
-
-
-@cache
-def row_products(count: int, taps: int) -> Any:
-    """An intrinsic that correlates one row of ``count`` positions with eight templates at once.
-
-    The returned function has the signature ``(area, start, stride, weights, first, out, to)``, all arrays
-    one-dimensional and float32. For every position x < count and lane q < 8 it stores
-    ``out[to + 8 x + q] = sum over r, c < taps of area[start + r stride + c + x] * weights[first + 8 (taps r + c) + q]``
-    with one fused accumulator per (x, q). Nothing is checked: the caller answers for the bounds.
-    """
-
-    @intrinsic
-    def products(typingctx, area, start, stride, weights, first, out, to):
-        def generate(context, builder, signature, args):
-            def constant(value):
-                return ir.Constant(ir.IntType(64), value)
-
-            source, templates, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3, 5))
-            zero = ir.Constant(_VECTOR, [0.0] * LANES)
-            accumulators = [cgutils.alloca_once_value(builder, zero) for _ in range(count)]
-            with cgutils.for_range(builder, constant(taps)) as loop:
-                row = builder.gep(source, [builder.mul(loop.index, args[2])])
-                row_templates = builder.gep(templates, [builder.mul(loop.index, constant(taps * LANES))])
-                current = [builder.load(slot) for slot in accumulators]
-                for c in range(taps):
-                    weight = _load(builder, row_templates, c * LANES)
-                    for x in range(count):
-                        scalar = builder.load(builder.gep(row, [constant(c + x)]))
-                        product = builder.fmul(_splat(builder, scalar), weight, flags=_FUSE)
-                        current[x] = builder.fadd(current[x], product, flags=_FUSE)
-                for slot, value in zip(accumulators, current, strict=True):
-                    builder.store(value, slot)
-            for x in range(count):
-                builder.store(builder.load(accumulators[x]), _vector_at(builder, target, x * LANES), align=4)
-            return context.get_dummy_value()
-
-        if not all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (area, weights, out)):
-            return None
-        return types.void(area, types.intp, types.intp, weights, types.intp, out, types.intp), generate
-
-    return products
 
 
 @cache

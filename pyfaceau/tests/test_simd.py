@@ -7,25 +7,9 @@ import pytest
 from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, factor_row, paired_moments, row_products, sample_row, subtract_multiple, tile_product
+from pyfaceau._simd import LANES, factor_row, paired_moments, sample_row, subtract_multiple, tile_product
 
-_rows_1_of_3, _rows_7_of_11, _rows_4_of_5 = row_products(1, 3), row_products(7, 11), row_products(4, 5)
 _tile_1x1, _tile_4x3, _tile_3x2 = tile_product(1, 1), tile_product(4, 3), tile_product(3, 2)
-
-
-@kernel
-def rows_1_of_3(area, start, stride, weights, first, out, to):
-    _rows_1_of_3(area, start, stride, weights, first, out, to)
-
-
-@kernel
-def rows_7_of_11(area, start, stride, weights, first, out, to):
-    _rows_7_of_11(area, start, stride, weights, first, out, to)
-
-
-@kernel
-def rows_4_of_5(area, start, stride, weights, first, out, to):
-    _rows_4_of_5(area, start, stride, weights, first, out, to)
 
 
 @kernel
@@ -64,27 +48,6 @@ def sampled(image, pitch, x, y, along_x, along_y, count, out, to):
 @kernel
 def moments_of_two(values, first, second, weights, first_weight, second_weight, moments, cells, out):
     paired_moments(values, first, second, weights, first_weight, second_weight, moments, cells, out)
-
-
-@pytest.mark.parametrize(
-    ("compiled", "count", "taps"), [(rows_1_of_3, 1, 3), (rows_7_of_11, 7, 11), (rows_4_of_5, 4, 5)]
-)
-def test_row_products(compiled: object, count: int, taps: int) -> None:
-    """Float32 sums of ``taps``^2 terms: 1e-5; whole numbers are exact."""
-    rng = np.random.default_rng(count)
-    for whole in (False, True):
-        area = rng.normal(size=(taps + 4, taps + count + 3)).astype(np.float32)
-        weights = rng.normal(size=5 + taps * taps * LANES).astype(np.float32)
-        if whole:
-            area, weights = np.rint(area * 20), np.rint(weights * 20)
-        out = np.full(3 + count * LANES + 2, np.nan, np.float32)
-        row, column = 2, 3
-        compiled(area.ravel(), row * area.shape[1] + column, area.shape[1], weights, 5, out, 3)  # type: ignore[operator]
-        templates = weights[5:].reshape(taps, taps, LANES).astype(float)
-        blocks = [area[row : row + taps, column + x : column + x + taps] for x in range(count)]
-        expected = np.einsum("xrc,rcq->xq", np.array(blocks, float), templates)
-        np.testing.assert_allclose(out[3:-2].reshape(count, LANES), expected, atol=0 if whole else 1e-5)
-        assert np.isnan(out[[0, 1, 2, -2, -1]]).all()  # nothing else is touched
 
 
 @pytest.mark.parametrize(("compiled", "rows", "vectors"), [(tile_1x1, 1, 1), (tile_4x3, 4, 3), (tile_3x2, 3, 2)])
@@ -172,11 +135,8 @@ def test_other_types_do_not_compile() -> None:
     """Nothing is checked at run time, so a wrong dtype must not get that far."""
     out = np.zeros(8, np.float32)
     with pytest.raises(TypingError):
-        rows_1_of_3(np.zeros(9), 0, 3, np.zeros(72, np.float32), 0, out, 0)
-    with pytest.raises(TypingError):
         tile_1x1(0, 1, 1, 1, np.zeros(8), 0, 8, out, 0, 8)
 
 
 def test_intrinsics_are_made_once() -> None:
-    assert row_products(7, 11) is _rows_7_of_11
     assert tile_product(4, 3) is _tile_4x3

@@ -1,15 +1,11 @@
-"""What the expert kinds share: statistics and template products of every 11x11 block of an area."""
+"""Mean and norm of every 11x11 block of an area."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, row_products
 from pyfaceau.landmarks.areas import SUPPORT
-
-_rows_3, _rows_5, _rows_7 = row_products(3, SUPPORT), row_products(5, SUPPORT), row_products(7, SUPPORT)
-_rows_9, _rows_11, _rows_1 = row_products(9, SUPPORT), row_products(11, SUPPORT), row_products(1, SUPPORT)
 
 
 @kernel
@@ -47,28 +43,3 @@ def block_statistics(area, window, means, inverse_norms, column_sums, column_squ
             inverse_norms[y * window + x] = np.float32(1.0 / np.sqrt(variance)) if variance > 1e-6 else np.float32(1)
             total -= column_sums[x]
             squares -= column_squares[x]
-
-
-@kernel
-def correlate(flat, window, side, weights, out):
-    """Products of every block of a flattened area with eight templates: ``out[8 (window y + x) + q]``."""
-    for y in range(window):
-        start, to = y * side, LANES * y * window
-        if window == 9:
-            _rows_9(flat, start, side, weights, 0, out, to)
-        elif window == 7:
-            _rows_7(flat, start, side, weights, 0, out, to)
-        elif window == 11:
-            _rows_11(flat, start, side, weights, 0, out, to)
-        elif window == 5:
-            _rows_5(flat, start, side, weights, 0, out, to)
-        elif window == 3:
-            _rows_3(flat, start, side, weights, 0, out, to)
-        else:
-            x = 0
-            while x + 7 <= window:
-                _rows_7(flat, start + x, side, weights, 0, out, to + LANES * x)
-                x += 7
-            while x < window:
-                _rows_1(flat, start + x, side, weights, 0, out, to + LANES * x)
-                x += 1
