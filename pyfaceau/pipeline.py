@@ -65,7 +65,6 @@ class Pipeline:
         name = self.config.landmark_model or weights.choose_landmark_model(self.source)
         self.model = weights.load_landmark_model(self.source, name)
         self.detector = MTCNN(weights.load_mtcnn(self.source))
-        self._crew = Crew(self.config.threads)
         self._predictors = (
             weights.load_au_predictors(self.source, static=self.config.au == "static")
             if self.config.needs_analysis
@@ -103,9 +102,9 @@ class Pipeline:
         """
         return Tracking(self, frames, online, clock or StageClock())
 
-    def new_tracker(self) -> Tracker:
-        """A tracker that has seen nothing."""
-        return Tracker(self.model, self.detector, self.config, self._crew)
+    def new_tracker(self, crew: Crew | None = None) -> Tracker:
+        """A tracker that has seen nothing; it shares its work with the ``crew``."""
+        return Tracker(self.model, self.detector, self.config, crew)
 
     def new_analyser(self, online: bool = False) -> FaceAnalyser | None:
         """A face analyser that has seen nothing, or ``None`` if nothing needs one."""
@@ -127,7 +126,8 @@ class Tracking:
         self._pipeline = pipeline
         self._frames = frames
         self._online = online
-        self._tracker = tracker or pipeline.new_tracker()
+        self._crew = Crew()
+        self._tracker = tracker or pipeline.new_tracker(self._crew)
         self._analyser = pipeline.new_analyser(online)
         self._camera: NDArray[np.float32] | None = None
         self._pairs = self._run()
@@ -165,11 +165,14 @@ class Tracking:
         ahead = _AHEAD_ONLINE if self._online else _AHEAD
         frames: Iterator[tuple[Frame, NDArray[np.uint8]]] = self._decoded()
         # Kernels and OpenCV release the interpreter, so the tracker's thread runs beside this one, which decodes,
-        # analyses and records.
-        with opencv_threads(max(1, threads - 1)):
+        # analyses and records, and shares the tracker's work where it would wait.
+        with opencv_threads(max(1, threads - 1)), self._crew.helpers(max(0, threads - 3)):
             if threads > 2:
                 frames = prefetched(frames, ahead)
-            tracked = map(self._track, frames) if threads == 1 else in_background(frames, self._track, ahead)
+            if threads == 1:
+                tracked: Iterable[tuple[Frame, Track]] = map(self._track, frames)
+            else:
+                tracked = in_background(frames, self._track, ahead, self._crew)
             for frame, track in tracked:
                 yield frame, self._face(frame, track)
 

@@ -217,15 +217,17 @@ def test_nothing_visible_is_nothing_to_do() -> None:
 # --- threads --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [2, 5])
-def test_the_result_does_not_depend_on_threads(threads: int) -> None:
+@pytest.mark.parametrize("helpers", [1, 4])
+def test_the_result_does_not_depend_on_threads(helpers: int) -> None:
     experts = tuple(random_layers((20, 1), (2, 0), seed) for seed in range(20))
     patches = patches_of(experts, [[*range(20), *[-1] * 20]], [*range(20, 40), *range(20)])
     areas = np.random.default_rng(0).integers(0, 256, (40, 17, 17)).astype(np.float32)
     expected = respond(CENExperts(patches), 0, areas)
     assert np.isfinite(expected).all()
-    for _ in range(20):
-        np.testing.assert_array_equal(respond(CENExperts(patches, Crew(threads)), 0, areas), expected)
+    crew = Crew()
+    with crew.helpers(helpers):
+        for _ in range(20):
+            np.testing.assert_array_equal(respond(CENExperts(patches, crew), 0, areas), expected)
 
 
 def test_a_landmark_has_the_same_response_alone_and_beside_its_partner() -> None:

@@ -153,11 +153,15 @@ def test_videos_do_not_influence_each_other(pipeline: Pipeline, frames: list[Fra
 
 
 @needs_demo
-def test_the_knob_for_threads_reaches_the_patch_experts() -> None:
-    tracker = Pipeline(Config(models=PACK, landmarks="ceclm", threads=3)).new_tracker()
-    experts = tracker._fitter.experts
+@pytest.mark.parametrize(("threads", "sharing"), [(1, 1), (2, 2), (3, 2), (4, 3)])
+def test_the_knob_for_threads_reaches_the_patch_experts(frames: list[Frame], threads: int, sharing: int) -> None:
+    """Of three threads or more, one decodes."""
+    tracking = Pipeline(Config(models=PACK, landmarks="ceclm", threads=threads)).track(frames)
+    experts = tracking._tracker._fitter.experts
+    next(tracking)
     assert len(experts) == 4
-    assert all(isinstance(scale, CENExperts) and scale.crew and scale.crew.threads == 3 for scale in experts)
+    assert all(isinstance(scale, CENExperts) and scale.crew and scale.crew.threads == sharing for scale in experts)
+    tracking.close()
 
 
 @needs_demo

@@ -12,8 +12,7 @@ from pyfaceau.threads import Crew, in_background, opencv_threads, prefetched
 
 
 def workers() -> int:
-    """Threads of `in_background` and `prefetched`; a crew's live as long as it, which may be a fixture's."""
-    return sum(thread.name in ("pyfaceau-work", "pyfaceau-decode") for thread in threading.enumerate())
+    return sum(thread.name.startswith("pyfaceau-") for thread in threading.enumerate())
 
 
 def counted(pulled: list[int], n: int) -> Iterator[int]:
@@ -96,50 +95,107 @@ def test_opencv_gets_its_threads_back() -> None:
     assert cv2.getNumThreads() == before
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_a_crew_shares_work_and_is_done_when_it_returns(threads: int) -> None:
-    crew = Crew(threads)
-    for _ in range(20):
-        todo, done = iter(range(50)), []
+@pytest.mark.parametrize("who", ["caller", "worker"])
+def test_whichever_thread_has_the_time_pulls_items(who: str) -> None:
+    """A slow consumer does not keep the work waiting, nor slow work the items."""
+    names = []
 
-        def work(todo: Iterator[int] = todo, done: list[int] = done) -> None:
-            for i in todo:  # one iterator for all: each number goes to one of them
-                time.sleep(1e-5)
-                done.append(i)
+    def items() -> Iterator[int]:
+        for i in range(40):
+            names.append(threading.current_thread().name)
+            yield i
 
-        crew.share(work)
-        assert sorted(done) == list(range(50))
+    def work(i: int) -> int:
+        time.sleep(0.001 if who == "caller" else 0)
+        return i
+
+    for _ in in_background(items(), work, 4):
+        time.sleep(0.001 if who == "worker" else 0)
+    if who == "caller":
+        assert names.count(threading.current_thread().name) > 20
+    else:
+        assert names.count("pyfaceau-work") > 20
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 3])
+def test_a_crew_shares_work_and_is_done_when_it_returns(helpers: int) -> None:
+    crew = Crew()
+    with crew.helpers(helpers):
+        assert crew.threads == 1 + helpers
+        for _ in range(20):
+            todo, done = iter(range(50)), []
+
+            def work(todo: Iterator[int] = todo, done: list[int] = done) -> None:
+                for i in todo:  # one iterator for all: each number goes to one of them
+                    time.sleep(1e-5)
+                    done.append(i)
+
+            crew.share(work)
+            assert sorted(done) == list(range(50))
+    assert crew.threads == 1
 
 
 def test_all_of_a_crew_work_at_once_and_no_more() -> None:
-    crew, together, names = Crew(3), threading.Barrier(3, timeout=10), []
+    crew, together, threads = Crew(), threading.Barrier(3, timeout=10), []
 
     def work() -> None:
-        names.append(threading.current_thread().name)
+        threads.append(threading.current_thread())
         together.wait()  # breaks if fewer come
 
-    crew.share(work)
-    assert len(set(names)) == 3
-    assert threading.current_thread().name in names
+    with crew.helpers(2):
+        crew.share(work)
+    assert len(threads) == len(set(threads)) == 3
+    assert threading.current_thread() in threads
 
 
 @pytest.mark.parametrize("who", ["caller", "helper"])
 def test_an_error_in_a_crew_arrives(who: str) -> None:
-    crew, together = Crew(2), threading.Barrier(2, timeout=10)
+    crew, together = Crew(), threading.Barrier(2, timeout=10)
 
     def work() -> None:
         together.wait()
         if (threading.current_thread() is threading.main_thread()) == (who == "caller"):
             raise ValueError(who)
 
-    with pytest.raises(ValueError, match=who):
+    with crew.helpers(1), pytest.raises(ValueError, match=who):
         crew.share(work)
 
 
-def test_the_threads_of_a_crew_end_with_it() -> None:
-    before, crew, together = set(threading.enumerate()), Crew(2), threading.Barrier(2, timeout=10)
-    crew.share(lambda: together.wait() and None)
-    (helper,) = set(threading.enumerate()) - before
-    del crew
-    helper.join(10)
-    assert not helper.is_alive()
+def test_the_threads_of_a_crew_end() -> None:
+    before, crew = set(threading.enumerate()), Crew()
+    with crew.helpers(2):
+        assert len(set(threading.enumerate()) - before) == 2
+    assert set(threading.enumerate()) == before
+
+
+def test_who_waits_for_a_result_helps() -> None:
+    """The caller of `in_background` takes its share of work that the other thread brings to the crew."""
+    crew, names = Crew(), set()
+
+    def work(i: int) -> int:
+        together = threading.Barrier(2, timeout=10)
+
+        def piece() -> None:
+            names.add(threading.current_thread().name)
+            together.wait()
+
+        crew.share(piece)
+        return i
+
+    assert list(in_background(range(5), work, 2, crew)) == list(range(5))
+    assert names == {threading.current_thread().name, "pyfaceau-work"}
+    assert crew.threads == 1
+
+
+def test_offers_to_a_busy_thread_are_withdrawn() -> None:
+    crew, names = Crew(), set()
+
+    def work(i: int) -> int:
+        crew.share(lambda: names.add(threading.current_thread().name))
+        return i
+
+    for i in in_background(range(5), work, 5, crew):
+        if i == 0:
+            time.sleep(0.05)  # the others are done by now, by one thread alone
+            names.clear()
+    assert threading.current_thread().name not in names
