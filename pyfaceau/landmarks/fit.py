@@ -71,12 +71,17 @@ class Step:
 
 
 class Fitter:
-    """A landmark model laid out for the kernels, with work space for one caller; a ``crew`` may help."""
+    """A landmark model laid out for the kernels, with work space for one caller; a ``crew`` may help.
 
-    def __init__(self, model: LandmarkModel, crew: Crew | None = None) -> None:
+    ``experts`` of the same model are taken from another fitter instead of laid out anew.
+    """
+
+    def __init__(
+        self, model: LandmarkModel, crew: Crew | None = None, experts: Sequence[Experts] | None = None
+    ) -> None:
         self.pdm = model.pdm
         self.patches = model.patches
-        self.experts: Sequence[Experts] = prepare_experts(model, crew)
+        self.experts = prepare_experts(model, crew) if experts is None else experts
         self.prior = np.float32(1) / model.pdm.eigenvalues
         n = model.pdm.n
         self.base = np.zeros(2 * n, np.float32)

@@ -6,6 +6,7 @@ OpenFace 2.2 specification, part 2, sections 3 and 5. All that is carried from f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
@@ -16,7 +17,7 @@ import numpy as np
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
-from pyfaceau.landmarks.pdm import rotation_matrix, shape_2d
+from pyfaceau.landmarks.pdm import rotation_matrix
 from pyfaceau.weights.models import PDM, LandmarkModel
 
 if TYPE_CHECKING:
@@ -59,6 +60,17 @@ class Track:
 
 
 @dataclass
+class _Hypothesis:
+    """The main model's fit from one start."""
+
+    fitted: bool
+    likelihood: np.float32
+    likelihoods: np.ndarray
+    g: np.ndarray
+    p: np.ndarray
+
+
+@dataclass
 class _Fit:
     """Everything a multi-hypothesis search may have to put back."""
 
@@ -87,9 +99,9 @@ class Tracker:
     """
 
     def __init__(self, model: LandmarkModel, detector: MTCNN, config: Config, crew: Crew | None = None) -> None:
-        self._detector = detector
-        self._crew = crew
+        self._model, self._detector, self._crew = model, detector, crew
         self._fitter = Fitter(model, crew)
+        self._spare_fitters: list[Fitter] = []
         self._parts = [PartFitter(part) for part in model.parts]
         self._certainty = Certainty(model.validator) if model.validator is not None and config.validate else None
         self._early_termination = model.early_termination
@@ -164,15 +176,57 @@ class Tracker:
         """Multi-hypothesis fit from a box. Leaves the winner's state and returns the reference's flag (part 2, §5)."""
         if self._early_termination is not None:
             return self._search_early(gray, box, self._early_termination)
-        best: _Fit | None = None
-        for rotation in HYPOTHESES:
-            self._place(box, rotation)
-            self._detected = self._fit(gray, self._searching)
-            if best is None or self._fitter.likelihood > best.likelihood:
-                best = self._snapshot()
+        # Only the main model's fit decides, so parts and validator see the winner alone.
+        best = self._likeliest(gray, box)
+        self._fitter.likelihood, self._fitter.likelihoods[:] = best.likelihood, best.likelihoods
+        self._g[:], self._p[:] = best.g, best.p
+        self._detected = self._complete(gray, best.fitted)
+        return self._detected
+
+    def _likeliest(self, gray: np.ndarray, box: np.ndarray) -> _Hypothesis:
+        """The first of the likeliest hypotheses; a crew shares them."""
+        start = perf_counter_ns()
+        found: dict[int, _Hypothesis] = {}
+        todo = deque(enumerate(HYPOTHESES))
+        fitters = deque([self._fitter, *self._spares()])
+
+        def work() -> None:
+            fitter = fitters.popleft()
+            while todo:
+                try:
+                    index, rotation = todo.popleft()
+                except IndexError:
+                    return
+                found[index] = self._try(fitter, gray, box, rotation)
+
+        before = self._fitter.likelihood, self._fitter.likelihoods.copy()
+        if self._crew is None:
+            work()
+        else:
+            self._crew.share(work)
+        best: _Hypothesis | None = None
+        for _, hypothesis in sorted(found.items()):
+            if hypothesis.likelihood == -np.inf:  # not taken: in sequence, that of the fit before is still there
+                hypothesis.likelihood, hypothesis.likelihoods = before
+            before = hypothesis.likelihood, hypothesis.likelihoods
+            if best is None or hypothesis.likelihood > best.likelihood:
+                best = hypothesis
         assert best is not None
-        self._restore(best)
-        return best.detected
+        self._lap("face", start)
+        return best
+
+    def _spares(self) -> list[Fitter]:
+        """A fitter for each other thread of the crew."""
+        while self._crew is not None and len(self._spare_fitters) + 1 < self._crew.threads:
+            self._spare_fitters.append(Fitter(self._model, None, self._fitter.experts))
+        return self._spare_fitters
+
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+        """Fit the main model from one start."""
+        g, p = start_in_box(fitter.pdm, box, rotation), np.zeros(fitter.pdm.m, np.float32)
+        fitter.likelihood = np.float32(-np.inf)
+        fitted = fitter.fit(gray, g, p, self._searching)
+        return _Hypothesis(fitted, fitter.likelihood, fitter.likelihoods.copy(), g, p)
 
     def _search_early(self, gray: np.ndarray, box: np.ndarray, termination: np.ndarray) -> bool:
         """The variant that stops at the first hypothesis whose coarse fit is good enough."""
@@ -182,7 +236,7 @@ class Tracker:
         fine = replace(self._searching, windows=(0, *windows[1:]))
         candidates: list[tuple[float, np.ndarray, np.ndarray]] = []
         for index, rotation in enumerate(HYPOTHESES):
-            self._place(box, rotation)
+            self._g[:], self._p[:] = start_in_box(self._fitter.pdm, box, rotation), 0
             self._fitter.fit(gray, self._g, self._p, coarse)
             view = self._fitter.view
             confidence = float(weights[view] * self._fitter.likelihood + biases[view])
@@ -210,7 +264,12 @@ class Tracker:
         """Complete fit from the current parameters: scales, parts, validator. Returns the verdict."""
         start = perf_counter_ns()
         fitted = self._fitter.fit(gray, self._g, self._p, settings)
-        start = self._lap("face", start)
+        self._lap("face", start)
+        return self._complete(gray, fitted)
+
+    def _complete(self, gray: np.ndarray, fitted: bool) -> bool:
+        """What follows the main model's fit: parts, validator. Returns the verdict."""
+        start = perf_counter_ns()
         self._landmarks = refine_parts(gray, self._fitter, self._parts, self._g, self._p, self._crew)
         start = self._lap("parts", start)
         if self._certainty is None or not fitted:
@@ -219,22 +278,6 @@ class Tracker:
         self._tracked_certainty = self._certainty(gray, self._landmarks, self._g[1:4])
         self._lap("validator", start)
         return bool(self._tracked_certainty > _ACCEPTED)
-
-    def _place(self, box: np.ndarray, rotation: np.ndarray) -> None:
-        """Parameters of the mean shape, so turned, that fills a box x, y, width, height (part 2, section 5)."""
-        pdm = self._fitter.pdm
-        # Summed in float64 and rounded once, as OpenCV multiplies small matrices.
-        mean = (rotation_matrix(rotation).astype(np.float64) @ pdm.mean.reshape(3, -1)).astype(np.float32)
-        low, high = mean.min(axis=1), mean.max(axis=1)
-        x, y, width, height = (np.float32(v) for v in box)
-        half = np.float32(2)
-        scale = (width / (high[0] - low[0]) + height / (high[1] - low[1])) / half
-        self._g[0], self._g[1:4] = scale, rotation
-        # The box's centre in float32, the shape's (from OpenCV's float64 extremes) and the difference in float64.
-        middle = np.float64(scale) * (low.astype(np.float64) + high) / 2
-        self._g[4] = np.float64(x + width / half) - middle[0]
-        self._g[5] = np.float64(y + height / half) - middle[1]
-        self._p[:] = 0
 
     def _snapshot(self) -> _Fit:
         fitter = self._fitter
@@ -267,11 +310,23 @@ class Tracker:
         return now
 
 
+def start_in_box(pdm: PDM, box: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Global parameters (6,) float32 of the mean shape, turned by Euler angles (rad), that fills a box x, y, width,
+    height (part 2, section 5)."""
+    # Summed in float64 and rounded once, as OpenCV multiplies small matrices.
+    mean = (rotation_matrix(rotation).astype(np.float64) @ pdm.mean.reshape(3, -1)).astype(np.float32)
+    low, high = mean.min(axis=1), mean.max(axis=1)
+    x, y, width, height = (np.float32(v) for v in box)
+    half = np.float32(2)
+    scale = (width / (high[0] - low[0]) + height / (high[1] - low[1])) / half
+    # The box's centre in float32, the shape's (from OpenCV's float64 extremes) and the difference in float64.
+    middle = np.float64(scale) * (low.astype(np.float64) + high) / 2
+    tx, ty = np.float64(x + width / half) - middle[0], np.float64(y + height / half) - middle[1]
+    return np.array([scale, *rotation, tx, ty], np.float32)
+
+
 def visible_landmarks(model: LandmarkModel, euler: Iterable[float]) -> np.ndarray:
     """Landmarks that the finest scale's nearest view sees: bool [n]. For drawings."""
     finest = model.patches[-1]
     distances = ((np.asarray(list(euler), np.float64) - finest.centers) ** 2).sum(axis=1)
     return np.asarray(finest.visible[int(distances.argmin())])
-
-
-__all__ = ["HYPOTHESES", "Track", "Tracker", "shape_2d", "visible_landmarks"]

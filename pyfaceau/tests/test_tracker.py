@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -14,12 +15,13 @@ import pytest
 
 from pyfaceau.config import Config
 from pyfaceau.detect.mtcnn import MTCNN
-from pyfaceau.landmarks.fit import FitSettings, PartState
-from pyfaceau.landmarks.tracker import HYPOTHESES, Track, Tracker, visible_landmarks
+from pyfaceau.landmarks.fit import FitSettings, Fitter, PartState
+from pyfaceau.landmarks.tracker import HYPOTHESES, Track, Tracker, _Hypothesis, start_in_box, visible_landmarks
 from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.demo import CLIP, GOLDEN, PACK, needs_demo
 from pyfaceau.tests.landmark_material import openface_model, planar, tiny_model, tiny_pdm
 from pyfaceau.tests.shared import OPENFACE, SHARED, needs_shared, stage
+from pyfaceau.threads import Crew
 from pyfaceau.weights.models import LandmarkModel, Part
 from pyfaceau.weights.store import load_landmark_model, load_mtcnn
 
@@ -66,6 +68,10 @@ class Watched(Tracker):
         if not self.bits & 4:
             self.bits |= 1 | 2 * accepted
         return accepted
+
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+        self.windows = (*self._searching.windows, 0, 0, 0)[:4]
+        return super()._try(fitter, gray, box, rotation)
 
     def _detect(self, bgr: np.ndarray) -> np.ndarray | None:
         self.bits |= 4
@@ -248,18 +254,29 @@ class Scripted(Tracker):
         return [call for call in self.calls if call.frame == frame]
 
     def _fit(self, gray: np.ndarray, settings: FitSettings) -> bool:
-        call = Call(self.detector.frame, settings.windows, self._g.copy(), self._p.copy())
+        accepted, self._fitter.likelihood = self._called(settings, self._g, self._p)
+        self._fitter.likelihoods[:] = len(self.calls)
+        return self._complete(gray, accepted)
+
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+        g, p = start_in_box(fitter.pdm, box, rotation), np.zeros(fitter.pdm.m, np.float32)
+        accepted, likelihood = self._called(self._searching, g, p)
+        return _Hypothesis(accepted, likelihood, np.full(9, len(self.calls), np.float32), g, p)
+
+    def _called(self, settings: FitSettings, g: np.ndarray, p: np.ndarray) -> tuple[bool, np.float32]:
+        call = Call(self.detector.frame, settings.windows, g.copy(), p.copy())
         self.calls.append(call)
         accepted, likelihood = self.script(call)
-        number = len(self.calls)
-        self._fitter.likelihood = np.float32(likelihood)
-        self._fitter.likelihoods[:] = number
-        self._p[0] = self._g[4] = number
+        p[0] = g[4] = len(self.calls)
+        return accepted, np.float32(likelihood)
+
+    def _complete(self, gray: np.ndarray, fitted: bool) -> bool:
+        number = self._p[0]
         self._landmarks = np.full(18, number, np.float32)
-        self._tracked_certainty = 0.9 if accepted else number / 1000
+        self._tracked_certainty = 0.9 if fitted else number / 1000
         for part in self._parts:
             part.state = PartState(part.state.g, part.state.p, np.full(12, number, np.float32))
-        return accepted
+        return fitted
 
 
 def always(accepted: bool) -> Callable[[Call], tuple[bool, float]]:
@@ -414,38 +431,32 @@ def test_an_accepted_redetection_is_a_success() -> None:
 @needs_shared
 def test_start_in_a_box_check_vector() -> None:
     """Part 2, section 16."""
-    tracker = Tracker(openface_model(), Detector(), Config())  # type: ignore[arg-type]
-    tracker._p[:] = 3
-    tracker._place(BOX[0], HYPOTHESES[1])
     expected = [1.39213, 0, -0.5236, 0, 228.6738, 200.0577]
-    np.testing.assert_allclose(tracker._g, expected, rtol=3e-6)
-    assert not tracker._p.any()
+    np.testing.assert_allclose(start_in_box(openface_model().pdm, BOX[0], HYPOTHESES[1]), expected, rtol=3e-6)
 
 
 @needs_shared
 @pytest.mark.parametrize("clip", ["video01", "2015-10-15-15-14"])
 def test_recorded_starts_of_all_hypotheses(clip: str) -> None:
-    arrays, tracker = stage(clip, "frame_1"), Tracker(openface_model(), Detector(), Config())  # type: ignore[arg-type]
+    arrays, pdm = stage(clip, "frame_1"), openface_model().pdm
     for rotation, expected in zip(HYPOTHESES, arrays["hyps.main.start_global"], strict=True):
-        tracker._place(arrays["face_box"], rotation)
-        np.testing.assert_array_equal(tracker._g, expected)
+        np.testing.assert_array_equal(start_in_box(pdm, arrays["face_box"], rotation), expected)
 
 
 @needs_shared
 def test_the_shape_s_middle_is_subtracted_in_float64() -> None:
     """Boxes of two clips whose first frames came out wrong with all of it in float32, by the last bit of ty."""
-    tracker = Tracker(openface_model(), Detector(), Config())  # type: ignore[arg-type]
     boxes = [("0x1.4425540p+8", "0x1.913c440p+7", "0x1.dd1ca00p+7", "0x1.eb73cc0p+7"),
              ("0x1.404aa80p+8", "0x1.eb456a0p+6", "0x1.cba6720p+7", "0x1.d640140p+7")]  # fmt: skip
     for box, expected in zip(boxes, (311.32175, 228.70738), strict=True):
-        tracker._place(np.array([float.fromhex(v) for v in box], np.float32), HYPOTHESES[0])
-        assert tracker._g[5] == np.float32(expected)
+        place = np.array([float.fromhex(v) for v in box], np.float32)
+        assert start_in_box(openface_model().pdm, place, HYPOTHESES[0])[5] == np.float32(expected)
 
 
 def test_a_placed_shape_fills_its_box() -> None:
-    tracker = Scripted(Detector(), always(True))
-    tracker._place(np.array([10, 20, 300, 300], np.float32), HYPOTHESES[5])
-    x, y = twin.Shape.of(tiny_pdm()).project(tracker._g, tracker._p).reshape(2, -1)
+    pdm = tiny_pdm()
+    g = start_in_box(pdm, np.array([10, 20, 300, 300], np.float32), HYPOTHESES[5])
+    x, y = twin.Shape.of(pdm).project(g, np.zeros(pdm.m, np.float32)).reshape(2, -1)
     assert (x.min() + x.max()) / 2 == pytest.approx(160, abs=1e-3)
     assert (y.min() + y.max()) / 2 == pytest.approx(170, abs=1e-3)
     assert (np.ptp(x) / 300 + np.ptp(y) / 300) / 2 == pytest.approx(1, abs=0.05)
@@ -489,9 +500,34 @@ def test_the_widest_box_is_taken_the_first_of_equals() -> None:
     boxes = np.array([[0, 0, 50, 400], [100, 100, 80, 80], [300, 100, 80, 90]], np.float32)
     tracker = Scripted(Detector(lambda call: boxes), always(True))
     tracker.next()
-    expected = Scripted(Detector(), always(True))
-    expected._place(boxes[1], HYPOTHESES[0])
-    np.testing.assert_array_equal(tracker.calls[0].g, expected._g)
+    np.testing.assert_array_equal(tracker.calls[0].g, start_in_box(tiny_pdm(), boxes[1], HYPOTHESES[0]))
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 3])
+def test_a_crew_finds_the_same_hypothesis(helpers: int) -> None:
+    """With hypotheses that are given up before their likelihood is taken: the fit before them, in order, counts."""
+    likelihoods = {0: 1.0, 1: 2.0, 2: -np.inf, 3: -np.inf, 4: 0.5, 5: -np.inf, 6: 2.0, 7: 1.0, 8: 0.0, 9: 0.0, 10: -1.0}
+    rotations, crew = HYPOTHESES.tolist(), Crew()
+
+    class Uneven(Scripted):
+        def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+            index = rotations.index(rotation.tolist())
+            time.sleep(0.001 * (index % 3))
+            number = np.full(9, index, np.float32)
+            return _Hypothesis(True, np.float32(likelihoods[index]), number, number[:6], np.zeros(3, np.float32))
+
+    tracker = Uneven(Detector(), always(True))
+    tracker._crew = crew
+    with crew.helpers(helpers):
+        for first, winner in ((1.0, 1), (3.0, 0)):
+            likelihoods[0] = first
+            best = tracker._likeliest(GRAY, BOX[0])
+            assert best.g[0] == winner
+            assert best.likelihood == max(first, 2.0)
+    likelihoods.update({0: -np.inf, 1: -5.0, 4: -5.0, 6: -5.0, 7: -5.0, 8: -5.0, 9: -5.0})
+    tracker._fitter.likelihood, tracker._fitter.likelihoods[:] = np.float32(4), 44
+    best = tracker._likeliest(GRAY, BOX[0])
+    assert best.g[0] == 0 and best.likelihood == 4 and (best.likelihoods == 44).all()
 
 
 # --- early termination -----------------------------------------------------------------------------------------
@@ -618,22 +654,22 @@ def test_a_face_that_is_none_is_rejected_unless_validation_is_off(validate: bool
 
 
 def test_a_fit_that_is_given_up_is_no_face() -> None:
-    tracker = Scripted(Detector(), always(True))
+    tracker = Tracker(tiny_model(), Detector(), Config())  # type: ignore[arg-type]
     tracker._g[:] = [0.1, 0, 0, 0, 320, 240]
-    assert not Tracker._fit(tracker, GRAY, tracker._searching)
+    assert not tracker._fit(GRAY, tracker._searching)
     assert tracker._tracked_certainty == 0
     tracker._g[:] = [1, 0, 0, 0, 320, 240]
-    assert Tracker._fit(tracker, GRAY, tracker._searching)
+    assert tracker._fit(GRAY, tracker._searching)
     assert tracker._tracked_certainty == 1
 
 
 @pytest.mark.parametrize(("certainty", "accepted"), [(0.725, False), (0.75, True), (0.975, True), (0.0, False)])
 def test_certainty_must_exceed_the_bound(certainty: float, accepted: bool) -> None:
     """0.725 itself, a bin of the 20-bin validator, fails."""
-    tracker = Scripted(Detector(), always(True))
+    tracker = Tracker(tiny_model(), Detector(), Config())  # type: ignore[arg-type]
     tracker._certainty = lambda gray, landmarks, euler: float(np.float32(certainty))  # type: ignore[assignment]
     tracker._g[:] = [1, 0, 0, 0, 320, 240]
-    assert Tracker._fit(tracker, GRAY, tracker._searching) == accepted
+    assert tracker._fit(GRAY, tracker._searching) == accepted
 
 
 def test_settings_reach_the_fits() -> None:
