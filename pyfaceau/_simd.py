@@ -15,6 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 8
+#: Bytes of a cache line.
+LINE = 64
 
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -43,6 +45,15 @@ def _data(context: Any, builder: Any, signature: Any, args: Any, position: int, 
     """Address of an array argument's first element, or of the one at ``offset``."""
     data = context.make_array(signature.args[position])(context, builder, args[position]).data
     return data if offset is None else builder.gep(data, [offset])
+
+
+def prefetch(builder: Any, pointer: Any, near: int = 3) -> None:
+    """Ask for a place in memory, as near as the first-level cache (3) or the second (2); a wrong one does no harm."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    read, distance, data = (ir.Constant(number, value) for value in (0, near, 1))
+    builder.call(function, [builder.bitcast(pointer, byte), read, distance, data])
 
 
 def _logistic(builder: Any, z: Any) -> Any:
@@ -75,6 +86,19 @@ def _logistic(builder: Any, z: Any) -> Any:
     exponent = builder.shl(builder.bitcast(shifted, _INTEGERS), ir.Constant(_INTEGERS, [23] * LANES))
     power = builder.bitcast(builder.add(builder.bitcast(y, _INTEGERS), exponent), _VECTOR)
     return builder.fdiv(constant(1.0), builder.fadd(constant(1.0), power))
+
+
+@intrinsic
+def fetch(typingctx, address, lines):
+    """Bring ``lines`` cache lines from ``address`` on into the second-level cache, without waiting for them."""
+
+    def generate(context, builder, signature, args):
+        start = builder.inttoptr(args[0], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
+        with cgutils.for_range(builder, args[1]) as loop:
+            prefetch(builder, builder.gep(start, [loop.index]), near=2)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
 
 
 @intrinsic

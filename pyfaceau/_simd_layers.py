@@ -10,20 +10,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _VECTOR, LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _VECTOR, LANES, _data, _load, _splat, _vector_at, prefetch
 
 
 def _are_flat(*arrays: Any) -> bool:
     return all(isinstance(array, types.Array) and array.dtype == types.float32 for array in arrays)
-
-
-def _prefetch(builder: Any, pointer: Any) -> None:
-    """Ask for a place in memory; one that does not exist does no harm."""
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
-    builder.call(function, [builder.bitcast(pointer, byte), read, near, data])
 
 
 def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> None:
@@ -50,7 +41,7 @@ def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int
     with cgutils.for_range(builder, depth) as loop:
         # A row in turn, so that not every term asks for the same line of the cache.
         turn = builder.mul(builder.and_(loop.index, ir.Constant(index, rows - 1)), ahead_inputs)
-        _prefetch(builder, builder.gep(following, [builder.add(turn, loop.index)]))
+        prefetch(builder, builder.gep(following, [builder.add(turn, loop.index)]))
         line = builder.gep(source, [builder.mul(loop.index, columns)])
         loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
         spread = [_splat(builder, builder.load(builder.gep(weights[r], [loop.index]))) for r in range(rows)]

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, LANES, LINE, _data, _load, _splat, _vector_at, prefetch
 from pyfaceau.landmarks.areas import SUPPORT
 
 #: Neurons that one call of `neuron_products` evaluates, and how many of them in two chains.
@@ -122,16 +122,23 @@ def centre_blocks(typingctx, columns, stride, window, first, centred, inverses):
     return types.void(columns, size, size, size, centred, inverses), generate
 
 
+#: Cache lines that one call of `neuron_products` can fetch.
+FETCHED = _PIXELS // 2 - 1
+
+
 @intrinsic
-def neuron_products(typingctx, centred, inverses, v, weights, at, z):
+def neuron_products(typingctx, centred, inverses, v, weights, at, z, ahead, lines):
     """Bias and weighted sum of eight normalised blocks (the ``v``-th eight of a tile), for seven neurons.
 
     ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column. Stores neuron q's sums
     at ``z[32 q + 8 v]``. Neurons 0-3 are summed in two fused chains, even and odd k (the last two k both
     belong to the even one), the others in one.
+
+    Meanwhile the next ``lines`` cache lines from the address ``ahead`` on come closer, `FETCHED` of them at most.
     """
 
     def generate(context, builder, signature, args):
+        lines = builder.inttoptr(args[6], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
         first = builder.mul(args[2], ir.Constant(_SIZE, LANES))
         block = _data(context, builder, signature, args, 0, builder.mul(first, ir.Constant(_SIZE, _PIXELS)))
         inverse = _load(builder, _data(context, builder, signature, args, 1, first))
@@ -154,7 +161,9 @@ def neuron_products(typingctx, centred, inverses, v, weights, at, z):
                     slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
                     builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
 
-        with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS // 2 - 1)) as loop:
+        with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
+            with builder.if_then(builder.icmp_signed("<", loop.index, args[7])):
+                prefetch(builder, builder.gep(lines, [loop.index]), near=2)
             add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
         add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
         target = _data(context, builder, signature, args, 5, first)
@@ -165,7 +174,8 @@ def neuron_products(typingctx, centred, inverses, v, weights, at, z):
             builder.store(value, _vector_at(builder, target, TILE * LANES * q), align=4)
         return context.get_dummy_value()
 
-    return types.void(centred, inverses, types.intp, weights, types.intp, z), generate
+    size = types.intp
+    return types.void(centred, inverses, size, weights, size, z, size, size), generate
 
 
 @intrinsic

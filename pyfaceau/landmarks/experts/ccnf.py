@@ -13,9 +13,10 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import cholesky_inverse
-from pyfaceau._simd import LANES, tile_product
+from pyfaceau._simd import LANES, LINE, fetch, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import (
+    FETCHED,
     GROUP,
     TILE,
     add_neurons,
@@ -79,8 +80,8 @@ def _shift_columns(area, window, columns, stride):
 
 
 @kernel
-def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, z, unary):
-    """Sum of the neurons at every position of one area, row by row."""
+def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, z, unary, ahead, lines):
+    """Sum of the neurons at every position of one area, row by row; fetches ``lines`` cache lines at ``ahead``."""
     cells, stride = window * window, area.shape[0] * window
     flat = weights.reshape(-1)
     _shift_columns(area, window, columns, stride)
@@ -94,7 +95,8 @@ def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, 
             at = group * weights.shape[1] * LANES
             for v in range(TILE):
                 if LANES * v < last:
-                    neuron_products(centred, inverse_norms, v, flat, at, z)
+                    neuron_products(centred, inverse_norms, v, flat, at, z, ahead, lines)
+                    ahead, lines = ahead + LINE * FETCHED, lines - FETCHED
             if last < _STEP:
                 last_products(centred, inverse_norms, last, flat, at, z)
             add_neurons(z, count, twice_alpha.reshape(-1), group * GROUP, unary, first)
@@ -138,10 +140,14 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     z, unary = _aligned(GROUP * _STEP), _aligned(padded)
     z[:] = np.float32(0)
     smooth = _aligned(width)
+    lines = cells * width * 4 // LINE if sigma.shape[0] > 0 else 0
     for i in range(n):
         if not visible[i]:
             continue
-        _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary)
+        # The matrix is read once, at the end, and far larger than the caches when all landmarks' are counted.
+        fetch(weights[min(i + 1, n - 1)].ctypes.data, weights.shape[1] * weights.shape[2] * LANES * 4 // LINE)
+        ahead = sigma[i].ctypes.data if sigma.shape[0] > 0 else 0
+        _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary, ahead, lines)
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
             _multiply(sigma[i].reshape(-1), width, unary, cells, smooth)
