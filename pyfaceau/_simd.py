@@ -89,19 +89,6 @@ def _logistic(builder: Any, z: Any) -> Any:
 
 
 @intrinsic
-def fetch(typingctx, address, lines):
-    """Bring ``lines`` cache lines from ``address`` on into the second-level cache, without waiting for them."""
-
-    def generate(context, builder, signature, args):
-        start = builder.inttoptr(args[0], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
-        with cgutils.for_range(builder, args[1]) as loop:
-            prefetch(builder, builder.gep(start, [loop.index]), near=2)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), generate
-
-
-@intrinsic
 def logistic(typingctx, values, at):
     """Replace ``values[at : at + 8]`` (flat float32) by their logistic function, to 2 units in the last place."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import cholesky_inverse
-from pyfaceau._simd import LANES, LINE, fetch, tile_product
+from pyfaceau._simd import LANES, LINE, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import (
     FETCHED,
@@ -145,7 +145,6 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
         if not visible[i]:
             continue
         # The matrix is read once, at the end, and far larger than the caches when all landmarks' are counted.
-        fetch(weights[min(i + 1, n - 1)].ctypes.data, weights.shape[1] * weights.shape[2] * LANES * 4 // LINE)
         ahead = sigma[i].ctypes.data if sigma.shape[0] > 0 else 0
         _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary, ahead, lines)
         response = responses[i].reshape(-1)
