@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config as numba_config
 
 
 def user_cache_dir() -> Path:
@@ -53,10 +52,7 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return lambda f: kernel(f, **options)
-    # Set only while decorating: other packages' Numba functions keep their own cache.
-    before = numba_config.CACHE_DIR  # type: ignore[attr-defined]
-    numba_config.CACHE_DIR = str(kernel_cache_dir())  # type: ignore[attr-defined]
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
-    finally:
-        numba_config.CACHE_DIR = before  # type: ignore[attr-defined]
+    from pyfaceau._dispatch import Kernel
+
+    settings = {"nopython": True, "nogil": True, "error_model": "numpy", "boundscheck": None, **options}
+    return Kernel(function, settings, kernel_cache_dir())
