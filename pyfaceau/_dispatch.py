@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import pickle
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from numba.core.compiler import Compiler, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import rtsys
+from numba.core.runtime import _nrt_python
 
 
 class _InnerLibrary(JITCodeLibrary):
@@ -84,7 +84,7 @@ class KernelFiles(NullCache):  # type: ignore[misc]
             return None
         if kept_key != key:
             return None
-        rtsys.initialize(context)
+        _offer_runtime()
         return CompileResult._rebuild(context, *result)
 
     def save_overload(self, args: tuple[Any, ...], result: CompileResult) -> None:
@@ -98,10 +98,17 @@ class KernelFiles(NullCache):  # type: ignore[misc]
         reduced = (
             (name, form, (machine_code, _stub(result.fndesc.llvm_cpython_wrapper_name))),
             _bare(result.fndesc), result.environment, result.signature, False, (), "", (),
-            tuple(result._find_referenced_environments()),
+            tuple(e for e in result._find_referenced_environments() if e.consts),  # else nothing reads it
         )  # fmt: skip
         with contextlib.suppress(OSError), atomic_file(path) as file:
             file.write(serialize.dumps((key, reduced)))
+
+
+@cache
+def _offer_runtime() -> None:
+    """Make known where Numba's runtime is, to which machine code refers. Numba would also compile a part of it."""
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 def _bare(description: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -29,6 +30,10 @@ def user_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pyfaceau"
 
 
+# Sources that make a difference to machine code: kernels, what they are built of, and how they are compiled.
+_HOLDS_KERNELS = re.compile(rb"import kernel\b|@intrinsic|\(CPUDispatcher\)")
+
+
 @cache
 def kernel_cache_dir() -> Path:
     """Folder of the compiled kernels of exactly these sources, this Numba and this Python."""
@@ -38,7 +43,7 @@ def kernel_cache_dir() -> Path:
         if "tests" in source.relative_to(root).parts:
             continue
         text = source.read_bytes()
-        if b"pyfaceau._jit" in text or b"@intrinsic" in text:
+        if _HOLDS_KERNELS.search(text):
             digest.update(source.relative_to(root).as_posix().encode())
             digest.update(text)
     return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
@@ -55,4 +60,5 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     from pyfaceau._dispatch import Kernel
 
     settings = {"nopython": True, "nogil": True, "error_model": "numpy", "boundscheck": None, **options}
+    settings["no_cfunc_wrapper"] = True  # nothing calls kernels from C
     return Kernel(function, settings, kernel_cache_dir())

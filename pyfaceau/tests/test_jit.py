@@ -130,7 +130,7 @@ def test_edited_kernels_get_a_new_cache_folder(tmp_path: Path, folder_of: Callab
     source, other = tmp_path / "sub" / "kernels.py", tmp_path / "plain.py"
     source.parent.mkdir()
     source.write_text("from pyfaceau._jit import kernel\n# one\n")
-    other.write_text("x = 1\n")
+    other.write_text("from pyfaceau._jit import kernel_cache_dir\n")
     before = folder_of()
     assert before.parent == _jit.user_cache_dir() / "kernels"
     other.write_text("x = 2\n")
