@@ -24,9 +24,9 @@ from numba.core.caching import NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.dispatcher import _FunctionCompiler
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import _nrt_python
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 
 
 class _InnerLibrary(JITCodeLibrary):
@@ -40,7 +40,7 @@ class _InnerLibrary(JITCodeLibrary):
         self._finalized = True
 
 
-class _InnerCompiler(Compiler):  # type: ignore[misc]
+class _InnerCompiler(Compiler):
     """Numba's compiler as far as LLVM code."""
 
     def __init__(self, *settings: Any) -> None:
@@ -48,7 +48,7 @@ class _InnerCompiler(Compiler):  # type: ignore[misc]
         self.state.library = _InnerLibrary(self.state.targetctx.codegen(), self.__class__.__name__)
 
 
-class _InnerFunction(_FunctionCompiler):  # type: ignore[misc]
+class _InnerFunction(_FunctionCompiler):
     """Compiles without the wrappers through which Python and C would call."""
 
     def _customize_flags(self, flags: Any) -> Any:
@@ -56,7 +56,7 @@ class _InnerFunction(_FunctionCompiler):  # type: ignore[misc]
         return flags
 
 
-class KernelFiles(NullCache):  # type: ignore[misc]
+class KernelFiles(NullCache):
     """Machine code of one kernel: a file per combination of argument types and processor.
 
     The folder stands for the sources, see `pyfaceau._jit.kernel_cache_dir`.
@@ -75,7 +75,7 @@ class KernelFiles(NullCache):  # type: ignore[misc]
         key = f"{[kind.name for kind in args]} {codegen.magic_tuple()}"
         return self._folder / f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc", key
 
-    def load_overload(self, args: tuple[Any, ...], context: Any) -> CompileResult | None:
+    def load_overload(self, args: tuple[Any, ...], context: Any) -> Any:
         """The kernel compiled for these argument types, None if there is no such file or it is of no use."""
         path, key = self._place(args, context.codegen())
         try:
@@ -87,7 +87,7 @@ class KernelFiles(NullCache):  # type: ignore[misc]
         _offer_runtime()
         return CompileResult._rebuild(context, *result)
 
-    def save_overload(self, args: tuple[Any, ...], result: CompileResult) -> None:
+    def save_overload(self, args: tuple[Any, ...], result: Any) -> None:
         """Keep a kernel. Without a folder that can be written, every run compiles."""
         from pyfaceau.weights.cache import atomic_file
 
@@ -125,7 +125,7 @@ def _stub(name: str) -> bytes:
     return bytes(llvm.parse_assembly(f'define void @"{name}"() {{ ret void }}').as_bitcode())
 
 
-class Kernel(CPUDispatcher):  # type: ignore[misc]
+class Kernel(CPUDispatcher):
     """A compiled function. Called from Python, it loads or compiles machine code for the arguments' types.
 
     Parameters
@@ -148,10 +148,10 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
     def _compilation_chain_init_hook(self) -> None:
         """Numba would look for extensions of the compiler; it does so anyway before it compiles."""
 
-    @global_compiler_lock  # type: ignore[untyped-decorator]
+    @global_compiler_lock
     def compile(self, sig: Any) -> Any:
         args, _ = sigutils.normalize_signature(sig)
-        known = self.overloads.get(args)
+        known: Any = self.overloads.get(args)
         if Kernel._compiling:
             return self._compile_inner(args, known)
         if known is not None and isinstance(known.library, _InnerLibrary):
@@ -162,12 +162,12 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         finally:
             Kernel._compiling -= 1
 
-    def add_overload(self, result: CompileResult) -> None:
+    def add_overload(self, result: Any) -> None:
         super().add_overload(result)
         for environment in result._find_referenced_environments():
             result.library.codegen.set_env(environment.env_name, environment)
 
-    def _compile_inner(self, args: tuple[Any, ...], known: CompileResult | None) -> Any:
+    def _compile_inner(self, args: tuple[Any, ...], known: Any) -> Any:
         """Compile for a kernel that calls this one; returns what the compiler knows the result by."""
         if known is not None and isinstance(known.library, _InnerLibrary):
             return known.entry_point
