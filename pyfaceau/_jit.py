@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config as numba_config
 
 
 def user_cache_dir() -> Path:
@@ -30,6 +30,10 @@ def user_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pyfaceau"
 
 
+# Sources that make a difference to machine code: kernels, what they are built of, and how they are compiled.
+_HOLDS_KERNELS = re.compile(rb"import kernel\b|@intrinsic|\(CPUDispatcher\)")
+
+
 @cache
 def kernel_cache_dir() -> Path:
     """Folder of the compiled kernels of exactly these sources, this Numba and this Python."""
@@ -39,7 +43,7 @@ def kernel_cache_dir() -> Path:
         if "tests" in source.relative_to(root).parts:
             continue
         text = source.read_bytes()
-        if b"pyfaceau._jit" in text or b"@intrinsic" in text:
+        if _HOLDS_KERNELS.search(text):
             digest.update(source.relative_to(root).as_posix().encode())
             digest.update(text)
     return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
@@ -53,10 +57,8 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return lambda f: kernel(f, **options)
-    # Set only while decorating: other packages' Numba functions keep their own cache.
-    before = numba_config.CACHE_DIR  # type: ignore[attr-defined]
-    numba_config.CACHE_DIR = str(kernel_cache_dir())  # type: ignore[attr-defined]
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
-    finally:
-        numba_config.CACHE_DIR = before  # type: ignore[attr-defined]
+    from pyfaceau._dispatch import Kernel
+
+    settings = {"nopython": True, "nogil": True, "error_model": "numpy", "boundscheck": None, **options}
+    settings["no_cfunc_wrapper"] = True  # nothing calls kernels from C
+    return Kernel(function, settings, kernel_cache_dir())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyfaceau import __version__
+from pyfaceau import __version__, collector
 from pyfaceau.config import COLUMN_GROUPS, Config
 from pyfaceau.errors import PyfaceauError
 
@@ -133,7 +133,9 @@ def _warmup(args: argparse.Namespace) -> int:
     from pyfaceau.pipeline import Pipeline
     from pyfaceau.warmup import warm_up
 
-    warm_up(Pipeline(_config(args)))
+    pipeline = Pipeline(_config(args))
+    collector.resume()
+    warm_up(pipeline)
     return 0
 
 
@@ -160,9 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads are the pipeline's: a linear algebra library that brings its own would only get in its way.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    args = _parser().parse_args(arguments)
     try:
-        code: int = args.run(args)
+        with collector.paused():
+            args = _parser().parse_args(arguments)
+            code: int = args.run(args)
     except PyfaceauError as error:
         print(f"pyfaceau: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

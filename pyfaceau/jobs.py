@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyfaceau import collector
 from pyfaceau.config import Config
 from pyfaceau.errors import PyfaceauError
 
@@ -134,6 +135,7 @@ def _load(config: Config) -> Pipeline:
     from pyfaceau.warmup import warm_up_if_cold
 
     pipeline = Pipeline(config)
+    collector.resume()
     print(f"landmarks: {pipeline.model.name}, {pipeline.source.path} ({pipeline.source.origin})", file=sys.stderr)
     warm_up_if_cold(pipeline)
     return pipeline

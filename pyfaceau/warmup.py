@@ -14,6 +14,7 @@ import numpy as np
 from numba.core import event
 from numpy.typing import NDArray
 
+from pyfaceau import collector
 from pyfaceau._jit import kernel_cache_dir
 from pyfaceau.clock import StageClock
 from pyfaceau.landmarks.certainty import Certainty
@@ -99,7 +100,7 @@ def warm_up(pipeline: Pipeline) -> int:
     start = time.perf_counter()
     announcer = _Announcer()
     try:
-        with event.install_listener("numba:compile", announcer):
+        with event.install_listener("numba:compile", announcer), collector.rare():
             helper = _Helper(pipeline) if pipeline.config.threads > 1 else None
             if helper is not None:
                 _rehearse_tracker(pipeline)
@@ -152,7 +153,7 @@ def help_to_warm_up() -> None:
     from pyfaceau.pipeline import Pipeline
 
     announcer = _Announcer()
-    with event.install_listener("numba:compile", announcer):
+    with event.install_listener("numba:compile", announcer), collector.rare():
         _rehearse_rest(Pipeline(pickle.load(sys.stdin.buffer)))
     print(announcer.count)
 

@@ -160,7 +160,8 @@ def fit_points_kernel(mean, modes, prior, landmarks, g, p, errors):
         some_landmarks[to], some_landmarks[known + to] = landmarks[i], landmarks[n + i]
         for axis in range(3):
             some_mean[axis * known + to] = mean[axis * n + i]
-            some_modes[axis * known + to] = modes[axis * n + i]
+            for k in range(m):  # a row would be assigned with a text for its error, dear to compile
+                some_modes[axis * known + to, k] = modes[axis * n + i, k]
         to += 1
     for k in range(m):
         for i in range(3 * known):

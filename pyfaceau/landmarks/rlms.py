@@ -15,24 +15,29 @@ from pyfaceau._linalg import cholesky_solve
 from pyfaceau._simd import paired_moments
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
 from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
+from pyfaceau.weights.cache import derived_arrays
 
 
 @cache
 def kernel_table(window: int, sigma: float) -> np.ndarray:
-    """Gaussian kernels of the mean shift, centred at every tenth of a response pixel.
+    """Gaussian kernels of the mean shift, centred at every tenth of a response pixel; computed once per machine.
 
     Returns
     -------
     np.ndarray [shape=(10 window, 10 window, window^2), dtype=float32]
         ``[ix, iy, r window + c] = exp(-((0.1 iy - r)^2 + (0.1 ix - c)^2) / (2 sigma^2))``, the exponent in float32.
     """
+    key = f"mean shift v1 {window} {float(sigma)!r} numpy {np.__version__}"
+    return derived_arrays(key, lambda: _kernel_table(window, sigma))["table"]
+
+
+def _kernel_table(window: int, sigma: float) -> dict[str, np.ndarray]:
     factor = np.float32(-0.5) / (np.float32(sigma) * np.float32(sigma))
     steps = np.arange(10 * window, dtype=np.float32)[:, None] * np.float32(0.1)
     squares = (steps - np.arange(window, dtype=np.float32)) ** 2  # (position, cell)
     exponents = factor * (squares[None, :, :, None] + squares[:, None, None, :])
     table = np.exp(exponents.astype(np.float64)).astype(np.float32).reshape(10 * window, 10 * window, window**2)
-    table.flags.writeable = False
-    return table
+    return {"table": table}
 
 
 @kernel
@@ -161,7 +166,8 @@ def rlms(
                 change += d * d
             if math.sqrt(change) < 0.01:
                 break
-        previous[:] = points
+        for i in range(2 * n):  # a slice would be assigned with a text for its error, dear to compile
+            previous[i] = points[i]
         jacobian(g, r, shape, modes, columns, j)
         count = 0
         for i in range(n):

@@ -1,4 +1,7 @@
-"""`pyfaceau models list | fetch | verify | import | pack | validate`: thin wrappers of the functions beside it."""
+"""`pyfaceau models list | fetch | verify | import | pack | validate`: thin wrappers of the functions beside it.
+
+Every start of `pyfaceau` imports this module for its options, so each command imports what it alone needs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyfaceau.errors import ModelError
-from pyfaceau.weights import fetch, install, registry
+from pyfaceau.weights import registry
 from pyfaceau.weights.source import (
     DEMO,
     DYNAMIC_LIST,
@@ -108,6 +111,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
+    from pyfaceau.weights import fetch
+
     folder = args.to or models_cache()
     print(registry.LICENCE)
     fetched = fetch.fetch_models(folder, args.base_url, _show_progress)
@@ -120,6 +125,8 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from pyfaceau.weights import install
+
     source = find_models(args.models)
     report = install.verify_models(source, _show_progress)
     if len(report.damaged) > len(report.intact):
@@ -140,6 +147,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    from pyfaceau.weights import install
+
     folder = args.to or models_cache()
     # A folder without model/ may still hold CEN files that the user has downloaded.
     source = ModelSource(args.folder, "named") if args.folder.is_dir() else find_models(args.folder)

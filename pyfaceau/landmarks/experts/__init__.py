@@ -7,9 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from pyfaceau.landmarks.experts.ccnf import CCNFExperts
-from pyfaceau.landmarks.experts.cen import CENExperts
-from pyfaceau.landmarks.experts.svr import SVRExperts
 from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CCNFPatches, CENPatches, LandmarkModel, Patches
 
@@ -24,10 +21,17 @@ class Experts(Protocol):
 
 
 def _prepare(patches: Patches, crew: Crew | None) -> Experts:
+    # Imported here because a run uses one kind, or two, and a start waits for every module.
     if isinstance(patches, CCNFPatches):
+        from pyfaceau.landmarks.experts.ccnf import CCNFExperts
+
         return CCNFExperts(patches)
     if isinstance(patches, CENPatches):
+        from pyfaceau.landmarks.experts.cen import CENExperts
+
         return CENExperts(patches, crew)
+    from pyfaceau.landmarks.experts.svr import SVRExperts
+
     return SVRExperts(patches)
 
 
