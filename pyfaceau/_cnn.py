@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES
+from pyfaceau._simd_taps import tap_tile
 
 TAPS = 6  # kernel taps per pass of the innermost loop: 6 inputs x 2 maps fill the 16 vector registers of AVX2
+GROUP = 5  # maps that are summed together, where there are twice as many or more
 TILE = 1024  # floats of two output maps that stay in the first-level cache during all passes
 STEP = 32  # runs are rounded up to this, so that the compiler's scalar remainder loop never runs
 
@@ -17,6 +20,8 @@ IDENTITY, RELU, PRELU, SIGMOID = 0, 1, 2, 3
 # operation's weights, biases, slopes and tap offsets start; number of taps, padded.
 KIND, IN_MAPS, IN_H, IN_W, MAPS, H, W, ACT, POOL_X, POOL_Y, STRIDE_X, STRIDE_Y = range(12)
 OUT_H, OUT_W, WEIGHTS, BIAS, SLOPE, OFFSETS, N_TAPS, FIELDS = range(12, 20)
+
+_tile = tap_tile(GROUP, 2)
 
 
 @kernel(fastmath={"contract"})
@@ -72,11 +77,35 @@ def activate(values, n, kind, slope):
 
 @kernel
 def pool(raw, pitch, rows, op, n_images, work, out):
-    """Max-pool one map of all images, rows ``pitch`` and images ``rows`` rows apart, into the compact ``out``.
+    """Max-pool one map of all images, rows ``pitch`` and images ``rows`` rows apart, into the compact ``out``."""
+    height, width = op[H], op[W]
+    kx, ky, sx, sy = op[POOL_X], op[POOL_Y], op[STRIDE_X], op[STRIDE_Y]
+    out_h, out_w = op[OUT_H], op[OUT_W]
+    whole_h, whole_w = (height - ky) // sy + 1, (width - kx) // sx + 1
+    if kx == 2 and ky == 2 and sx == 2 and sy == 2:
+        for image in range(n_images):
+            for y in range(whole_h):
+                upper = raw[(image * rows + 2 * y) * pitch :]
+                lower, line = upper[pitch:], out[(image * out_h + y) * out_w :]
+                for x in range(whole_w):
+                    line[x] = max(max(upper[2 * x], upper[2 * x + 1]), max(lower[2 * x], lower[2 * x + 1]))
+    else:
+        _pool_by_spreading(raw, pitch, rows, op, n_images, work, out)
+    for image in range(n_images):
+        for y in range(out_h):
+            for x in range(whole_w if y < whole_h else 0, out_w):
+                out[(image * out_h + y) * out_w + x] = clipped_maximum(
+                    raw, (image * rows + y * sy) * pitch + x * sx, pitch,
+                    min(ky, height - y * sy), min(kx, width - x * sx),
+                )  # fmt: skip
+
+
+@kernel
+def _pool_by_spreading(raw, pitch, rows, op, n_images, work, out):
+    """`pool` for windows of any size, those over the edge left out.
 
     The flat maps in ``work`` gather the maximum of the window that starts at every element: neighbour by
     neighbour along the row, then row by row, always from one array to another so that the loops vectorise.
-    Windows over the edge are done apart.
     """
     height, width = op[H], op[W]
     kx, ky, sx, sy = op[POOL_X], op[POOL_Y], op[STRIDE_X], op[STRIDE_Y]
@@ -94,13 +123,6 @@ def pool(raw, pitch, rows, op, n_images, work, out):
             line = out[(image * out_h + y) * out_w :]
             for x in range(out_w):
                 line[x] = row[x * sx]
-        whole_h, whole_w = (height - ky) // sy + 1, (width - kx) // sx + 1
-        for y in range(out_h):
-            for x in range(whole_w if y < whole_h else 0, out_w):
-                out[(image * out_h + y) * out_w + x] = clipped_maximum(
-                    raw, (image * rows + y * sy) * pitch + x * sx, pitch,
-                    min(ky, height - y * sy), min(kx, width - x * sx),
-                )  # fmt: skip
 
 
 @kernel
@@ -147,7 +169,17 @@ def convolve(op, weights, offsets, source, target, raw, capacity, n_images):
     n_taps = op[N_TAPS]
     taps = offsets[op[OFFSETS] : op[OFFSETS] + n_taps]
     size = capacity * op[OUT_H] * op[OUT_W]
-    for first in range(0, op[MAPS], 2):
+    # An even number of maps in groups, so that what is left still comes in pairs.
+    grouped = op[MAPS] // (2 * GROUP) * (2 * GROUP)
+    flat, pitch_of_raw = raw.reshape(-1), raw.shape[1]
+    for first in range(0, grouped, GROUP):
+        w, bias = op[WEIGHTS] + first * n_taps, op[BIAS] + first
+        for start in range(0, length, 2 * LANES):
+            _tile(source, start, offsets, op[OFFSETS], n_taps, weights, w, n_taps, bias, flat, start, pitch_of_raw)
+        for k in range(GROUP):
+            to = target[(first + k) * size :]
+            finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[GROUP:], to)
+    for first in range(grouped, op[MAPS], 2):
         w = op[WEIGHTS] + first * n_taps
         for start in range(0, length, tile):
             n = (min(tile, length - start) + STEP - 1) // STEP * STEP
@@ -157,7 +189,8 @@ def convolve(op, weights, offsets, source, target, raw, capacity, n_images):
             high[:] = weights[op[BIAS] + first + 1]
             accumulate(low, high, source[start:], taps, weights[w:], weights[w + n_taps :], n)
         for k in range(min(2, op[MAPS] - first)):
-            finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[2:], target[(first + k) * size :])
+            to = target[(first + k) * size :]
+            finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[GROUP:], to)
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
@@ -201,4 +234,4 @@ def run_network(operations, weights, offsets, work, raw, features, capacity, n_i
             plane = capacity * rows * pitch
             for m in range(op[MAPS]):
                 size = capacity * op[OUT_H] * op[OUT_W]
-                finish(source[m * plane :], pitch, rows, op, weights, m, n_images, raw[2:], target[m * size :])
+                finish(source[m * plane :], pitch, rows, op, weights, m, n_images, raw[GROUP:], target[m * size :])

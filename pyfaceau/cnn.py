@@ -207,7 +207,7 @@ class Network:
         # A run rounded up to STEP reads and writes a little behind the last map, pooling one row further.
         margin = STEP + max(row[op.IN_W] for row in packer.rows)
         work = np.zeros((2, batch * packer.largest + margin), np.float32)
-        raw = np.zeros((4, batch * packer.largest_raw + margin), np.float32)
+        raw = np.zeros((op.GROUP + 2, batch * packer.largest_raw + margin), np.float32)
         return cls(
             (maps, height, width),
             (packer.maps, packer.height, packer.width),

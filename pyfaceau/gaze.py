@@ -7,12 +7,18 @@ the ray-sphere intersection loses digits: f64 throughout would change the fifth 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
 from pyfaceau.landmarks.pdm import rotation
+from pyfaceau.pose import _landmarks_3d
+
+if TYPE_CHECKING:
+    from pyfaceau.weights.models import PDM
 
 IRIS = 8
 """Eye points 0..7 are the iris rim; their mean is taken as the pupil."""
@@ -57,6 +63,76 @@ def gaze(
             _gaze(face, np.ascontiguousarray(eye, np.float32), euler, k, vectors[k])
     _gaze_angle(vectors, angle)
     return vectors, angle
+
+
+class Eye(Protocol):
+    """A fitted eye: rigid parameters f32 (6,), shape parameters f32 (m,), landmarks f32 (2n,) px."""
+
+    @property
+    def g(self) -> NDArray[np.float32]: ...
+    @property
+    def p(self) -> NDArray[np.float32]: ...
+    @property
+    def landmarks(self) -> NDArray[np.float32]: ...
+
+
+def eyes_in_space(
+    eyes: Sequence[tuple[PDM, Eye]],
+    face: NDArray[np.float32],
+    pose: NDArray[np.float32],
+    camera: NDArray[np.float32],
+    looking: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Landmarks of both eyes, and their gaze.
+
+    Parameters
+    ----------
+    eyes : left eye, right eye (in the image), each with its model.
+    face : f32 (3n,), face landmarks in camera space.
+    pose : f32 (6,), head pose.
+    camera : f32 (4,).
+    looking : whether there is a gaze; otherwise vectors and angle are 0.
+
+    Returns
+    -------
+    f32 (2, points of both eyes) px and f32 (3, points of both eyes) mm; then as from `gaze`.
+    """
+    (left_pdm, left), (right_pdm, right) = eyes
+    points = left_pdm.n + right_pdm.n
+    flat, deep = np.empty((2, points), np.float32), np.empty((3, points), np.float32)
+    vectors, angle = np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
+    _eyes_in_space(
+        face, pose, camera, left_pdm.mean, left_pdm.modes_t, left.g, left.p, left.landmarks,
+        right_pdm.mean, right_pdm.modes_t, right.g, right.p, right.landmarks, looking, flat, deep, vectors, angle,
+    )  # fmt: skip
+    return flat, deep, vectors, angle
+
+
+@kernel
+def _eyes_in_space(
+    face, pose, camera, mean_l, modes_l, g_l, p_l, landmarks_l, mean_r, modes_r, g_r, p_r, landmarks_r,
+    looking, flat, deep, vectors, angle,
+):  # fmt: skip
+    """One kernel for both eyes: calls and small arrays would take longer than the arithmetic."""
+    _eye(0, 0, face, pose[3:], camera, mean_l, modes_l, g_l, p_l, landmarks_l, looking, flat, deep, vectors[0])
+    at = mean_l.shape[0] // 3
+    _eye(1, at, face, pose[3:], camera, mean_r, modes_r, g_r, p_r, landmarks_r, looking, flat, deep, vectors[1])
+    if looking:
+        _gaze_angle(vectors, angle)
+
+
+@kernel
+def _eye(k, at, face, euler, camera, mean, modes_t, g, p, landmarks, looking, flat, deep, vector):
+    n = mean.shape[0] // 3
+    shape, points = np.empty(3 * n, np.float32), np.empty(3 * n, np.float32)
+    _landmarks_3d(mean, modes_t, g, p, landmarks, camera, shape, points)
+    for i in range(n):
+        for axis in range(2):
+            flat[axis, at + i] = landmarks[axis * n + i]
+        for axis in range(3):
+            deep[axis, at + i] = points[axis * n + i]
+    if looking:
+        _gaze(face, points, euler, k, vector)
 
 
 @kernel

@@ -21,10 +21,9 @@ from pyfaceau.config import Config
 from pyfaceau.detect.mtcnn import MTCNN
 from pyfaceau.errors import PyfaceauError
 from pyfaceau.face import Face
-from pyfaceau.gaze import gaze
-from pyfaceau.landmarks.pdm import shape_3d
+from pyfaceau.gaze import eyes_in_space
 from pyfaceau.landmarks.tracker import Track, Tracker, visible_landmarks
-from pyfaceau.pose import head_pose, landmarks_3d
+from pyfaceau.pose import head_in_space
 from pyfaceau.threads import Crew, in_background, opencv_threads, prefetched
 from pyfaceau.video import Frame, intrinsics
 
@@ -210,8 +209,7 @@ class Tracking:
             self._camera = intrinsics(width, height, self._pipeline.config)
         config, clock, pdm, camera = self._pipeline.config, self.clock, self._pipeline.model.pdm, self._camera
         with clock.stage("pose", frame.index):
-            points = landmarks_3d(pdm, track.g, track.p, track.landmarks, camera)
-            pose = head_pose(shape_3d(pdm, track.p), track.landmarks, track.g, camera)
+            points, pose = head_in_space(pdm, track.g, track.p, track.landmarks, camera)
         with clock.stage("gaze", frame.index):
             eyes, eyes_3d, gaze_vectors, angle = _look(track, points, pose, camera)
         face = Face(
@@ -252,12 +250,7 @@ def _look(
     """Eye landmarks (56, 2) and (56, 3), of the parts' last state even on a failed frame; gaze, 0 on such a frame."""
     if track.eyes is None:
         return None, None, np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
-    in_space = [landmarks_3d(pdm, eye.g, eye.p, eye.landmarks, camera) for pdm, eye in track.eyes]
-    flat = np.concatenate([eye.landmarks.reshape(2, -1) for _, eye in track.eyes], axis=1)
-    deep = np.concatenate([eye.reshape(3, -1) for eye in in_space], axis=1)
-    if not track.success:
-        return flat.T, deep.T, np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
-    vectors, angle = gaze(points, in_space[0], in_space[1], pose)
+    flat, deep, vectors, angle = eyes_in_space(track.eyes, points, pose, camera, track.success)
     return flat.T, deep.T, vectors, angle
 
 

@@ -33,21 +33,40 @@ def head_pose(
     f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad). Zeros when the scale in `g` is 0 or nothing determines a pose.
     """
     pose = np.zeros(6, np.float32)
-    scale = np.float32(g[0])
-    if scale == 0:
-        return pose
-    fx, fy, cx, cy = np.asarray(camera, np.float32)
-    z = fx / scale
-    # The reference starts from the Euler angles taken as a rotation vector.
-    start = np.array([*g[1:4], (g[4] - cx) / fx * z, (g[5] - cy) / fy * z, z], np.float64)
-    points = np.ascontiguousarray(shape, np.float32)
-    seen = np.ascontiguousarray(landmarks, np.float32)
-    solution = start.copy()
-    if not solve_pnp(points, seen, float(fx), float(fy), float(cx), float(cy), solution):
-        solution = _solve_pnp_degenerate(points, seen, camera, start)
+    points, seen = np.ascontiguousarray(shape, np.float32), np.ascontiguousarray(landmarks, np.float32)
+    g, camera = np.ascontiguousarray(g, np.float32), np.ascontiguousarray(camera, np.float32)
+    if not _head_pose(points, seen, g, camera, pose):
+        _degenerate_pose(points, seen, g, camera, pose)
+    return pose
+
+
+def head_in_space(
+    pdm: PDM,
+    g: NDArray[np.float32],
+    p: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    camera: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`landmarks_3d` and `head_pose` of a fitted face in one: f32 (3n,), mm, and f32 (6,). All arguments are f32."""
+    points, shape = np.empty(3 * pdm.n, np.float32), np.empty(3 * pdm.n, np.float32)
+    pose = np.zeros(6, np.float32)
+    if not _head_in_space(pdm.mean, pdm.modes_t, g, p, landmarks, camera, shape, points, pose):
+        _degenerate_pose(shape, landmarks, g, camera, pose)
+    return points, pose
+
+
+def _degenerate_pose(
+    shape: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    g: NDArray[np.float32],
+    camera: NDArray[np.float32],
+    pose: NDArray[np.float32],
+) -> None:
+    start = np.empty(6)
+    _start(g, camera, start)
+    solution = _solve_pnp_degenerate(shape, landmarks, camera, start)
     pose[:3] = solution[3:]
     _euler_of_axis_angle(solution[:3].astype(np.float32), pose[3:])
-    return pose
 
 
 def _solve_pnp_degenerate(
@@ -89,6 +108,38 @@ def landmarks_3d(
         np.ascontiguousarray(landmarks, np.float32), np.ascontiguousarray(camera, np.float32), shape, points,
     )  # fmt: skip
     return points
+
+
+@kernel
+def _start(g, camera, start):
+    """Where the iteration starts: the reference takes the Euler angles as a rotation vector."""
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    z = fx / g[0]
+    start[0], start[1], start[2] = g[1], g[2], g[3]
+    start[3], start[4], start[5] = (g[4] - cx) / fx * z, (g[5] - cy) / fy * z, z
+
+
+@kernel
+def _head_pose(shape, landmarks, g, camera, pose):
+    """Fill ``pose`` [6], which is 0; False if the points do not determine it."""
+    if g[0] == np.float32(0):
+        return True
+    solution = np.empty(6)
+    _start(g, camera, solution)
+    fx, fy, cx, cy = np.float64(camera[0]), np.float64(camera[1]), np.float64(camera[2]), np.float64(camera[3])
+    if not solve_pnp(shape, landmarks, fx, fy, cx, cy, solution):
+        return False
+    turn = np.empty(3, np.float32)
+    for i in range(3):
+        pose[i], turn[i] = solution[3 + i], solution[i]
+    _euler_of_axis_angle(turn, pose[3:])
+    return True
+
+
+@kernel
+def _head_in_space(mean, modes_t, g, p, landmarks, camera, shape, points, pose):
+    _landmarks_3d(mean, modes_t, g, p, landmarks, camera, shape, points)
+    return _head_pose(shape, landmarks, g, camera, pose)
 
 
 @kernel

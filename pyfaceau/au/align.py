@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import svd_square
+from pyfaceau.au._vectors import warp_row
 from pyfaceau.au.mask import _mask
 from pyfaceau.errors import ModelError, PyfaceauError
 
@@ -30,6 +31,7 @@ _RIGID = np.array(RIGID, dtype=np.int64)
 _LIFT_PER_SCALE = 30 / 0.7  # px of the aligned picture per unit of its scale
 
 _F1 = np.float32(1)
+_HALF_STEP = np.int32(16)  # 1/64 px in 1/1024 px
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,9 @@ def _warp_matrix(landmarks, tx, ty, rigid, rms, centre, warp):
 def _warp(pixels, height, width, warp, mask, first, last, face):
     """Bilinear warp in 1/32 px steps with black outside the frame: OpenCV 4's integer rule (part 3 §2.3)."""
     size = face.shape[0]
-    for y in range(size):
-        for x in range(3 * size):
-            face[y, x] = 0
+    colours, inside = face.reshape(-1), mask.reshape(-1)
+    for i in range(colours.shape[0]):
+        colours[i] = 0
     m11, m12, m13 = np.float64(warp[0, 0]), np.float64(warp[0, 1]), np.float64(warp[0, 2])
     m21, m22, m23 = np.float64(warp[1, 0]), np.float64(warp[1, 1]), np.float64(warp[1, 2])
     det = m11 * m22 - m12 * m21
@@ -214,50 +216,58 @@ def _warp(pixels, height, width, warp, mask, first, last, face):
     i11, i12, i21, i22 = m22 * scale, -m12 * scale, -m21 * scale, m11 * scale
     i13 = -i11 * m13 - i12 * m23
     i23 = -i21 * m13 - i22 * m23
-    # Beyond 2**20 px every tap is outside any frame, and the sums below stay in range.
+    # Beyond 2**20 px every tap is outside any frame, and the sums below stay in the range of 32 bits.
     reach = abs(i11) + abs(i12) + abs(i21) + abs(i22)
     if not (reach * size + abs(i13) + abs(i23) < 2.0**20):
         return
-    step_x = np.empty(size, np.int64)
-    step_y = np.empty(size, np.int64)
+    steps = np.empty((2, size), np.int32)
     for x in range(size):
-        step_x[x] = np.int64(np.rint(i11 * x * 1024.0))
-        step_y[x] = np.int64(np.rint(i21 * x * 1024.0))
+        steps[0, x] = np.int32(np.rint(i11 * x * 1024.0))
+        steps[1, x] = np.int32(np.rint(i21 * x * 1024.0))
+    places, right, down = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
     for y in range(size):
-        row_x = np.int64(np.rint((i12 * y + i13) * 1024.0)) + 16
-        row_y = np.int64(np.rint((i22 * y + i23) * 1024.0)) + 16
-        for x in range(first[y], last[y] + 1):
-            if mask[y, x] == 0:
-                continue
-            fx = (row_x + step_x[x]) >> 5
-            fy = (row_y + step_y[x]) >> 5
-            sx = fx >> 5
-            sy = fy >> 5
-            b = fy & 31
-            w11 = b * (fx & 31)
-            w01 = ((fx & 31) << 5) - w11
-            w10 = (b << 5) - w11
-            w00 = 1024 - w01 - (b << 5)
-            if sx >= 0 and sy >= 0 and sx + 1 < width and sy + 1 < height:
-                p = np.uint64((sy * width + sx) * 3)
-                q = p + np.uint64(3 * width)
-                for c in range(3):
-                    face[y, 3 * x + c] = (
-                        w00 * pixels[p + np.uint64(c)] + w01 * pixels[p + np.uint64(c + 3)]
-                        + w10 * pixels[q + np.uint64(c)] + w11 * pixels[q + np.uint64(c + 3)] + 512
-                    ) >> 10  # fmt: skip
-            else:
-                _sample_at_edge(pixels, height, width, sx, sy, w00, w01, w10, w11, face[y, 3 * x : 3 * x + 3])
+        row_x = np.int32(np.rint((i12 * y + i13) * 1024.0)) + _HALF_STEP
+        row_y = np.int32(np.rint((i22 * y + i23) * 1024.0)) + _HALF_STEP
+        # The last column apart: the vector code writes one byte too many.
+        begin, end = np.int64(first[y]), min(np.int64(last[y]) + 1, size - 1)
+        if begin < end and _within(row_x, row_y, steps, begin, end - 1, height, width):
+            _places(row_x, row_y, steps, np.int32(3 * width), places, right, down)
+            warp_row(pixels, 3 * width, places, right, down, inside, y * size, begin, end, colours, 3 * y * size)
+            begin = end
+        for x in range(begin, last[y] + 1):
+            if mask[y, x]:
+                fx, fy = np.int64(row_x + steps[0, x]) >> 5, np.int64(row_y + steps[1, x]) >> 5
+                _sample(pixels, height, width, fx, fy, face[y, 3 * x : 3 * x + 3])
 
 
 @kernel
-def _sample_at_edge(pixels, height, width, sx, sy, w00, w01, w10, w11, out):
-    """One bilinear sample of which some taps lie outside the frame: those count 0."""
+def _within(row_x, row_y, steps, begin, end, height, width):
+    """Whether the columns begin .. end of a row, ends included, fall inside the frame, and not on its last two rows."""
+    x0, x1 = (row_x + steps[0, begin]) >> 10, (row_x + steps[0, end]) >> 10
+    y0, y1 = (row_y + steps[1, begin]) >> 10, (row_y + steps[1, end]) >> 10
+    small = 3 * height * width < 2**31
+    return small and min(x0, x1) >= 0 and max(x0, x1) + 1 < width and min(y0, y1) >= 0 and max(y0, y1) + 2 < height
+
+
+@kernel
+def _places(row_x, row_y, steps, pitch, places, right, down):
+    """Of every column of a row the flat index of its pixel and the distances from it in 1/32 px."""
+    five, low = np.int32(5), np.int32(31)
+    for x in range(places.shape[0]):
+        fx, fy = np.int32(row_x + steps[0, x]) >> five, np.int32(row_y + steps[1, x]) >> five
+        right[x], down[x] = fx & low, fy & low
+        places[x] = (fy >> five) * pitch + (fx >> five) * np.int32(3)
+
+
+@kernel
+def _sample(pixels, height, width, fx, fy, out):
+    """One bilinear sample at (fx, fy), 1/32 px; taps outside the frame count 0."""
+    sx, sy, a, b = fx >> 5, fy >> 5, fx & 31, fy & 31
     for c in range(3):
         total = 512
         for dy in range(2):
             for dx in range(2):
                 if 0 <= sx + dx < width and 0 <= sy + dy < height:
-                    weight = (w11 if dx else w10) if dy else (w01 if dx else w00)
+                    weight = (a if dx else 32 - a) * (b if dy else 32 - b)
                     total += weight * pixels[3 * ((sy + dy) * width + sx + dx) + c]
         out[c] = total >> 10

@@ -80,8 +80,9 @@ class Calibration:
 
     def __init__(self, geometry_length: int, products: int, intensities: int, presences: int) -> None:
         self.frames = 0
-        self.hog = medians.RunningMedian(fhog.LENGTH, _HOG_BINS)
-        self.geometry = medians.RunningMedian(geometry_length, _GEOMETRY_BINS)
+        self._median = np.zeros(fhog.LENGTH + geometry_length)
+        self.hog = medians.RunningMedian(fhog.LENGTH, _HOG_BINS, self._median[: fhog.LENGTH])
+        self.geometry = medians.RunningMedian(geometry_length, _GEOMETRY_BINS, self._median[fhog.LENGTH :])
         self.online = postprocess.OnlineCorrection(intensities)
         self.valid: list[bool] = []
         self.intensity = _Rows(intensities)
@@ -98,8 +99,8 @@ class Calibration:
                 self.median_products = None
 
     def median(self) -> NDArray[np.float64]:
-        """Both medians in descriptor order, f64 (D,)."""
-        return np.concatenate([self.hog.median, self.geometry.median])
+        """Both medians in descriptor order, f64 (D,); the next update overwrites it."""
+        return self._median
 
 
 class FaceAnalyser:
@@ -153,10 +154,13 @@ class FaceAnalyser:
         intensity: NDArray[np.float64] = np.zeros(scorer.intensities)
         presence: NDArray[np.float64] = np.zeros(scorer.presences)
         if detected:
-            products = scorer.products(description.features)
+            if state.median_products is None:
+                products, state.median_products = scorer.products_of_both(description.features, state.median())
+            else:
+                products = scorer.products(description.features)
             if len(state.products) < REPREDICTED:
                 state.products.append(products)
-            intensity, score = scorer.scores(products, self._median_products())
+            intensity, score = scorer.scores(products, state.median_products)
             presence = scorer.classes(score)
         state.valid.append(bool(detected))
         state.intensity.append(intensity)

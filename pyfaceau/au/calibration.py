@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
+from pyfaceau.au._vectors import fetch
 
 HOG_BINS, HOG_RANGE = 1000, (-0.005, 1.0)
 GEOMETRY_BINS, GEOMETRY_RANGE = 10000, (-60.0, 60.0)
@@ -48,11 +49,15 @@ class RunningMedian:
     ----------
     median : f64 (size,), read it, never write it.
     count : samples counted so far.
+
+    Parameters
+    ----------
+    median : f64 (size,) zeros, where the medians are to be kept; made if ``None``.
     """
 
-    def __init__(self, size: int, bins: Bins) -> None:
+    def __init__(self, size: int, bins: Bins, median: NDArray[np.float64] | None = None) -> None:
         self.bins = bins
-        self.median = np.zeros(size)
+        self.median = np.zeros(size) if median is None else median
         self.count = 0
         self._counts = np.zeros((size, bins.centres.shape[0]), np.int32)
         # Of the median's bin: its index, the samples below it, the samples in it.
@@ -92,6 +97,9 @@ def _count(values, scale, shift, centres, rank, counts, position, below, here, b
         for i in range(first, last):
             place = values[i] * scale + shift
             bins[i - first] = np.int32(min(place, top) if place > 0.0 else 0.0)
+        # Every entry's histogram is a page of its own: without this each would wait for the memory in turn.
+        for i in range(first, last):
+            fetch(flat, i * width + bins[i - first])
         for i in range(first, last):
             bin_, start = bins[i - first], i * width
             flat[start + bin_] += one

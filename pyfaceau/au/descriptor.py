@@ -51,12 +51,12 @@ class Describer:
 @kernel
 def _describe(
     pixels, height, width, landmarks, g, p, rigid, rms, lift, triangles, modes_t,
-    warp, mask, first, last, histogram, energy, rows, bins, face, hog, features,
+    warp, mask, first, last, histogram, energy, planes, magnitude, places, votes, face, hog, features,
 ):  # fmt: skip
     _align(
         pixels, height, width, landmarks, g[4], g[5], rigid, rms, lift, triangles, True, warp, mask, first, last, face,
     )  # fmt: skip
-    _fhog(face, first, last, histogram, energy, rows, bins, hog)
+    _fhog(face, first, last, histogram, energy, planes, magnitude, places, votes, hog)
     for i in range(hog.shape[0]):
         features[i] = hog[i]
     _geometry(modes_t, p, features[hog.shape[0] :])

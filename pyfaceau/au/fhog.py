@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
+from pyfaceau._simd import LANES
+from pyfaceau.au._vectors import orient_row, vote_row
 from pyfaceau.errors import PyfaceauError
 
 SIZE = 112
@@ -32,15 +34,19 @@ _TRUNCATE = np.float32(0.2)
 _HALF_WEIGHT = np.float32(0.1)
 _TEXTURE = np.float32(0.4714)
 _ENERGY_FLOOR = np.float32(0.0001)
-# cos and sin of 0, 20, .. 160 degrees, to the reference's four digits.
-_UX = tuple(np.float32(v) for v in (1.0, 0.9397, 0.7660, 0.5, 0.1736, -0.1736, -0.5, -0.7660, -0.9397))
-_UY = tuple(np.float32(v) for v in (0.0, 0.3420, 0.6428, 0.8660, 0.9848, 0.9848, 0.8660, 0.6428, 0.3420))
-
-# Per column: where its left cell's bins start in a line of cells, and the shares of the left and the right cell.
-_CELL_X = (np.arange(SIZE) - 4) >> 3
-_CELL_START = ((_CELL_X + 1) * _ORIENTATIONS).astype(np.int32)
-_RIGHT_SHARE = ((np.arange(SIZE) + 0.5) / CELL - 0.5 - _CELL_X).astype(np.float32)
+# Per column: where its left cell's votes start, and the shares of the left and the right cell. Longer than a row by
+# what vectors hang over.
+_CELL_X = (np.arange(SIZE + LANES) - 4) >> 3
+_CELL_START = (2 * (_CELL_X + 1)).astype(np.int32)
+_RIGHT_SHARE = ((np.arange(SIZE + LANES) + 0.5) / CELL - 0.5 - _CELL_X).astype(np.float32)
 _LEFT_SHARE = (1 - _RIGHT_SHARE).astype(np.float32)
+_SHARES = np.stack([_LEFT_SHARE, _LEFT_SHARE, _RIGHT_SHARE, _RIGHT_SHARE], axis=1).ravel()
+
+# Votes of one row of pixels go to two rows of cells; a pixel's four votes lie side by side: index
+# (orientation * 16 + cell) * 2 + (0 upper, 1 lower row).
+_VOTES_LINE = 2 * (CELLS + 2)
+_orient_row = orient_row(SIZE, _VOTES_LINE, False)
+_orient_tail = orient_row(SIZE, _VOTES_LINE, True)
 
 
 def fhog(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -70,124 +76,77 @@ class FhogScratch:
         self.arrays = (
             np.zeros((CELLS + 2) * (CELLS + 2) * _ORIENTATIONS, np.float32),
             np.zeros((CELLS, CELLS), np.float32),
-            np.zeros((5, SIZE), np.float32),
-            np.zeros(SIZE, np.int32),
+            np.zeros(3 * 3 * SIZE + 2 * LANES, np.uint8),
+            np.zeros(SIZE + LANES, np.float32),
+            np.zeros(SIZE + LANES, np.int32),
+            np.zeros(_ORIENTATIONS * _VOTES_LINE, np.float32),
         )
 
 
 @kernel
-def _fhog(image, first, last, histogram, energy, rows, bins, out):
+def _fhog(image, first, last, histogram, energy, planes, magnitude, places, votes, out):
     """FHOG of `image` u8 (112, 336), whose pixels outside columns first[y]..last[y] of each row are black."""
-    for i in range(histogram.shape[0]):
-        histogram[i] = _F0
-    for y in range(1, SIZE - 1):
-        # A gradient can differ from zero only next to a pixel that is not black.
-        begin = max(1, min(first[y - 1], first[y] - 1, first[y + 1]))
-        end = min(SIZE - 1, max(last[y - 1], last[y] + 1, last[y + 1]) + 1)
-        if begin < end:
-            block_end = max(begin, min(end, _TAIL))
-            _gradients(image[y - 1], image[y], image[y + 1], begin, block_end, rows[0], rows[1])
-            _gradients_of_tail(image[y - 1], image[y], image[y + 1], max(begin, _TAIL), end, rows[0], rows[1])
-            _orient(rows[0], rows[1], begin, end, bins)
-            _vote(rows, bins, y, begin, end, histogram)
+    for i in range(votes.shape[0]):
+        votes[i] = _F0
+    line = (CELLS + 2) * _ORIENTATIONS
+    _split(image[0], planes, _plane(0))
+    _split(image[1], planes, _plane(1))
+    for cell in range(CELLS + 1):
+        # The pixels between the centres of two rows of cells.
+        for y in range(max(1, CELL * cell - 4), min(SIZE - 1, CELL * cell + 4)):
+            _split(image[y + 1], planes, _plane(y + 1))
+            # A gradient can differ from zero only next to a pixel that is not black.
+            begin = max(1, min(first[y - 1], first[y] - 1, first[y + 1]))
+            end = min(SIZE - 1, max(last[y - 1], last[y] + 1, last[y + 1]) + 1)
+            if begin < end:
+                above, here, below = _plane(y - 1), _plane(y), _plane(y + 1)
+                tail = max(begin, _TAIL)
+                _orient_row(planes, above, here, below, begin, min(end, _TAIL), _CELL_START, magnitude, places)
+                _orient_tail(planes, above, here, below, tail, end, _CELL_START, magnitude, places)
+                _vote(magnitude, places, y, begin, end, votes)
+        _settle(votes, histogram[cell * line : (cell + 1) * line])
+    _settle(votes, histogram[(CELLS + 1) * line :])
     _energies(histogram, energy)
     _features(histogram, energy, out)
 
 
-# The slices below start at the first pixel and are counted from 0: only then does LLVM see that no index is
-# negative, and use vector instructions.
+@kernel
+def _plane(y):
+    """Where the three channels of row y are kept until the row after the next one."""
+    return y % 3 * (3 * SIZE)
 
 
 @kernel
-def _gradients(above, line, below, begin, end, gx, gy):
-    """Per pixel of a row the gradient of the channel in which it is strongest; ties: blue, then green."""
-    left, right, up, down = line[3 * begin - 3 :], line[3 * begin + 3 :], above[3 * begin :], below[3 * begin :]
-    out_x, out_y = gx[begin:], gy[begin:]
-    for i in range(end - begin):
-        bx = np.int32(right[3 * i]) - np.int32(left[3 * i])
-        by = np.int32(down[3 * i]) - np.int32(up[3 * i])
-        dx = np.int32(right[3 * i + 1]) - np.int32(left[3 * i + 1])
-        dy = np.int32(down[3 * i + 1]) - np.int32(up[3 * i + 1])
-        rx = np.int32(right[3 * i + 2]) - np.int32(left[3 * i + 2])
-        ry = np.int32(down[3 * i + 2]) - np.int32(up[3 * i + 2])
-        blue = np.int32(bx * bx + by * by)
-        best = np.int32(dx * dx + dy * dy)
-        red = np.int32(rx * rx + ry * ry)
-        dx = rx if red > best else dx
-        dy = ry if red > best else dy
-        best = red if red > best else best
-        out_x[i] = np.float32(dx if best > blue else bx)
-        out_y[i] = np.float32(dy if best > blue else by)
+def _split(line, planes, at):
+    """Put the channels of a row of pixels one after another."""
+    blue, green, red = planes[at:], planes[at + SIZE :], planes[at + 2 * SIZE :]
+    for x in range(SIZE):
+        blue[x], green[x], red[x] = line[3 * x], line[3 * x + 1], line[3 * x + 2]
 
 
 @kernel
-def _gradients_of_tail(above, line, below, begin, end, gx, gy):
-    """`_gradients` for the last columns; ties: red, then green."""
-    for x in range(begin, end):
-        best = -1
-        for c in (2, 1, 0):
-            dx = np.int32(line[3 * x + c + 3]) - np.int32(line[3 * x + c - 3])
-            dy = np.int32(below[3 * x + c]) - np.int32(above[3 * x + c])
-            square = dx * dx + dy * dy
-            if square > best:
-                best = square
-                gx[x] = np.float32(dx)
-                gy[x] = np.float32(dy)
-
-
-@kernel
-def _turn(d, o, best, bin_):
-    """Try direction o, on which the gradient's projection is d, and its opposite o + 9."""
-    bin_ = o if d > best else bin_
-    best = d if d > best else best
-    # After a forward hit -d is negative, so this cannot hit too.
-    bin_ = np.int32(o + 9) if -d > best else bin_
-    best = -d if -d > best else best
-    return best, bin_
-
-
-@kernel
-def _orient(gx, gy, begin, end, bins):
-    """The one of 18 directions with the largest projection; gx is replaced by the magnitude."""
-    in_x, in_y, out = gx[begin:], gy[begin:], bins[begin:]
-    for i in range(end - begin):
-        dx, dy = in_x[i], in_y[i]
-        best, bin_ = _turn(dx * _UX[0] + dy * _UY[0], np.int32(0), _F0, np.int32(0))
-        best, bin_ = _turn(dx * _UX[1] + dy * _UY[1], np.int32(1), best, bin_)
-        best, bin_ = _turn(dx * _UX[2] + dy * _UY[2], np.int32(2), best, bin_)
-        best, bin_ = _turn(dx * _UX[3] + dy * _UY[3], np.int32(3), best, bin_)
-        best, bin_ = _turn(dx * _UX[4] + dy * _UY[4], np.int32(4), best, bin_)
-        best, bin_ = _turn(dx * _UX[5] + dy * _UY[5], np.int32(5), best, bin_)
-        best, bin_ = _turn(dx * _UX[6] + dy * _UY[6], np.int32(6), best, bin_)
-        best, bin_ = _turn(dx * _UX[7] + dy * _UY[7], np.int32(7), best, bin_)
-        best, bin_ = _turn(dx * _UX[8] + dy * _UY[8], np.int32(8), best, bin_)
-        out[i] = bin_
-        in_x[i] = np.sqrt(dx * dx + dy * dy)
-
-
-@kernel
-def _vote(rows, bins, y, begin, end, histogram):
+def _vote(magnitude, places, y, begin, end, votes):
     """Spread each pixel's magnitude bilinearly over four cells, in raster order."""
-    cell_y = (y - 4) >> 3
-    b0 = np.float32((y + 0.5) / CELL - 0.5 - cell_y)
+    b0 = np.float32((y + 0.5) / CELL - 0.5 - ((y - 4) >> 3))
     b1 = _F1 - b0
-    magnitude, here, below, right, below_right = rows[0], rows[1], rows[2], rows[3], rows[4]
-    for x in range(begin, min(end, _TAIL)):
-        far, near = _RIGHT_SHARE[x] * magnitude[x], _LEFT_SHARE[x] * magnitude[x]
-        here[x], below[x], right[x], below_right[x] = b1 * near, b0 * near, b1 * far, b0 * far
+    vote_row(magnitude, places, _SHARES, b1, b0, begin, min(end, _TAIL), votes)
     for x in range(max(begin, _TAIL), end):
-        far, near, v = _RIGHT_SHARE[x], _LEFT_SHARE[x], magnitude[x]
-        here[x], below[x], right[x], below_right[x] = b1 * near * v, b0 * near * v, b1 * far * v, b0 * far * v
-    line = (CELLS + 2) * _ORIENTATIONS
-    upper = histogram[(cell_y + 1) * line : (cell_y + 2) * line]
-    lower = histogram[(cell_y + 2) * line : (cell_y + 3) * line]
-    for x in range(begin, end):
-        h = np.uint64(_CELL_START[x] + bins[x])
-        h_right = h + np.uint64(_ORIENTATIONS)
-        upper[h] += here[x]
-        lower[h] += below[x]
-        upper[h_right] += right[x]
-        lower[h_right] += below_right[x]
+        far, near, v, h = _RIGHT_SHARE[x], _LEFT_SHARE[x], magnitude[x], np.uint64(places[x])
+        votes[h] += b1 * near * v
+        votes[h + np.uint64(1)] += b0 * near * v
+        votes[h + np.uint64(2)] += b1 * far * v
+        votes[h + np.uint64(3)] += b0 * far * v
+
+
+@kernel
+def _settle(votes, line):
+    """Copy the upper row of cells, which is complete, to the histogram; the lower one becomes the upper one."""
+    for c in range(CELLS + 2):
+        for o in range(_ORIENTATIONS):
+            at = o * _VOTES_LINE + 2 * c
+            line[c * _ORIENTATIONS + o] = votes[at]
+            votes[at] = votes[at + 1]
+            votes[at + 1] = _F0
 
 
 @kernel

@@ -57,6 +57,15 @@ class Scorer:
         _products(features, self._weights, out)
         return out[: self._base.shape[0]]
 
+    def products_of_both(
+        self, features: NDArray[np.float64], median: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`products` of two vectors, with one pass over the weights."""
+        out = np.empty((2, self._weights.shape[1]))
+        _products_of_both(features, median, self._weights, out[0], out[1])
+        count = self._base.shape[0]
+        return out[0, :count], out[1, :count]
+
     def scores(
         self, products: NDArray[np.float64], median_products: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -88,3 +97,25 @@ def _products(x, weights, out):
     for i in range(whole, x.shape[0]):
         for k in range(out.shape[0]):
             out[k] += x[i] * weights[i, k]
+
+
+@kernel(fastmath={"contract"})
+def _products_of_both(x, y, weights, x_out, y_out):
+    """``x_out = x weights`` and ``y_out = y weights``, rounded as `_products` rounds them."""
+    for k in range(x_out.shape[0]):
+        x_out[k] = 0.0
+        y_out[k] = 0.0
+    whole = x.shape[0] // 4 * 4
+    for i in range(0, whole, 4):
+        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+        e, f, g, h = y[i], y[i + 1], y[i + 2], y[i + 3]
+        if a == 0.0 and b == 0.0 and c == 0.0 and d == 0.0 and e == 0.0 and f == 0.0 and g == 0.0 and h == 0.0:
+            continue
+        wa, wb, wc, wd = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        for k in range(x_out.shape[0]):
+            x_out[k] += (a * wa[k] + b * wb[k]) + (c * wc[k] + d * wd[k])
+            y_out[k] += (e * wa[k] + f * wb[k]) + (g * wc[k] + h * wd[k])
+    for i in range(whole, x.shape[0]):
+        for k in range(x_out.shape[0]):
+            x_out[k] += x[i] * weights[i, k]
+            y_out[k] += y[i] * weights[i, k]

@@ -37,7 +37,9 @@ class PreparedView:
     weights : f32 (t, 6), alpha then beta of each triangle
     mean, deviation : f64 (k,), of the normalised training pixels
     network : the view's network
+    sorted_ : as from `by_triangle`
     values : f64 (k,), work
+    positions : i32 (2, k), work
     coefficients : f32 (t, 6), work
     """
 
@@ -50,7 +52,9 @@ class PreparedView:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     network: Network
+    sorted_: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
     values: NDArray[np.float64]
+    positions: NDArray[np.int32]
     coefficients: NDArray[np.float32]
 
     @classmethod
@@ -63,21 +67,40 @@ class PreparedView:
                 f"detection validator: {len(rows)} face pixels, {view.mean.size} means, {view.std.size} deviations"
             )
         points = np.stack([columns, rows], axis=1).astype(np.float32) + np.array([view.min_x, view.min_y], np.float32)
+        triangle_of = np.array(view.triangle_id[rows, columns], dtype=np.int32)
         network = Network.prepare(view.cnn, 1, height, width)
         pitch, yaw, roll = np.ravel(view.orientation)
         return cls(
             (float(pitch), float(yaw), float(roll)),
             rows * np.int64(width) + columns,
-            np.array(view.triangle_id[rows, columns], dtype=np.int32),
+            triangle_of,
             points,
             np.array(view.triangles, dtype=np.int32),
             np.array(np.hstack([view.alpha, view.beta]), dtype=np.float32),
             np.array(view.mean, dtype=np.float64),
             np.array(view.std, dtype=np.float64),
             network,
+            by_triangle(triangle_of, points, len(view.triangles)),
             np.zeros(len(rows), np.float64),
+            np.zeros((2, len(rows)), np.int32),
             np.zeros((len(view.triangles), 6), np.float32),
         )
+
+
+def by_triangle(
+    triangle_of: NDArray[np.int32], points: NDArray[np.float32], triangles: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Pixels (k,) in the order of their triangles, whose maps then serve many in a row.
+
+    Returns
+    -------
+    order : i32 (k,), indices of the pixels
+    runs : i32 (triangles + 1,), where each triangle begins in `order`
+    planar : f32 (2, k), ``points[order]``, all x, then all y
+    """
+    order = np.argsort(triangle_of, kind="stable").astype(np.int32)
+    runs = np.searchsorted(triangle_of[order], np.arange(triangles + 1)).astype(np.int32)
+    return order, runs, np.ascontiguousarray(points[order].T, dtype=np.float32)
 
 
 class Certainty:
@@ -104,8 +127,8 @@ class Certainty:
         view = self.views[self.nearest_view(euler)]
         network = view.network
         found = face_image(
-            gray, landmarks, view.pixels, view.triangle_of, view.points, view.triangles, view.weights,
-            view.mean, view.deviation, view.values, view.coefficients, network.input_buffer().reshape(-1),
+            gray, landmarks, view.pixels, *view.sorted_, view.triangles, view.weights, view.mean, view.deviation,
+            view.positions, view.values, view.coefficients, network.input_buffer().reshape(-1),
         )  # fmt: skip
         if not found:
             return 0.0
@@ -177,29 +200,42 @@ def triangle_maps(landmarks, x0, y0, triangles, weights, coefficients):
 
 
 @kernel
-def sample(gray, x0, y0, x1, y1, triangle_of, points, coefficients, values):
-    """Sample the region at each reference pixel: bilinear at positions rounded to 1/32 px, 0 outside the region."""
+def sample(gray, x0, y0, x1, y1, order, runs, planar, coefficients, positions, values):
+    """Sample the region at each reference pixel: bilinear at positions rounded to 1/32 px, 0 outside the region.
+
+    The first arrays are those of `by_triangle`; ``positions`` is work space.
+    """
+    for t in range(len(runs) - 1):
+        _positions(coefficients[t], planar, positions, runs[t], runs[t + 1])
     patch = gray[y0:y1, x0:x1]
     inner_h, inner_w = np.uint64(y1 - y0 - 1), np.uint64(x1 - x0 - 1)
-    scale, limit = np.float32(32), np.float32(1 << 20)
     one = np.uint64(1)
-    for p in range(len(values)):
-        c = coefficients[np.uint64(triangle_of[p])]
-        map_x = (c[0] + c[1] * points[p, 0] + c[2] * points[p, 1]) * scale
-        map_y = (c[3] + c[4] * points[p, 0] + c[5] * points[p, 1]) * scale
-        fixed_x = np.int64(np.rint(min(max(map_x, -limit), limit)))
-        fixed_y = np.int64(np.rint(min(max(map_y, -limit), limit)))
+    for k in range(len(order)):
+        fixed_x, fixed_y = np.int64(positions[0, k]), np.int64(positions[1, k])
         x, y = fixed_x >> 5, fixed_y >> 5
         fx, fy = fixed_x & 31, fixed_y & 31
         # Weights are multiples of 1/1024 and grey values whole numbers: the sum is exact in any order.
         if np.uint64(x) < inner_w and np.uint64(y) < inner_h:  # negative numbers become huge ones
             i, j = np.uint64(y), np.uint64(x)
-            top = (32 - fx) * np.int64(patch[i, j]) + fx * np.int64(patch[i, j + one])
-            bottom = (32 - fx) * np.int64(patch[i + one, j]) + fx * np.int64(patch[i + one, j + one])
-            total = (32 - fy) * top + fy * bottom
+            a, c = np.int64(patch[i, j]), np.int64(patch[i + one, j])
+            top = 32 * a + fx * (np.int64(patch[i, j + one]) - a)
+            bottom = 32 * c + fx * (np.int64(patch[i + one, j + one]) - c)
+            total = 32 * top + fy * (bottom - top)
         else:
             total = _sample_edge(patch, x, y, fx, fy)
-        values[p] = total / 1024.0
+        values[np.uint64(order[k])] = total / 1024.0
+
+
+@kernel
+def _positions(c, planar, positions, begin, end):
+    """Where one triangle's pixels lie in the region, in 1/32 px."""
+    scale, limit = np.float32(32), np.float32(1 << 20)
+    xs, ys, out_x, out_y = planar[0, begin:end], planar[1, begin:end], positions[0, begin:end], positions[1, begin:end]
+    for i in range(len(xs)):
+        map_x = (c[0] + c[1] * xs[i] + c[2] * ys[i]) * scale
+        map_y = (c[3] + c[4] * xs[i] + c[5] * ys[i]) * scale
+        out_x[i] = np.int32(np.rint(min(max(map_x, -limit), limit)))
+        out_y[i] = np.int32(np.rint(min(max(map_y, -limit), limit)))
 
 
 @kernel
@@ -235,14 +271,15 @@ def normalise(values, mean, deviation):
 
 @kernel
 def face_image(
-    gray, landmarks, pixels, triangle_of, points, triangles, weights, mean, deviation, values, coefficients, image
-):
+    gray, landmarks, pixels, order, runs, planar, triangles, weights, mean, deviation, positions, values, coefficients,
+    image,
+):  # fmt: skip
     """Write the network's input, pixels outside the face 0, into the flat ``image``; False if there is no region."""
     x0, y0, x1, y1 = region(landmarks, gray.shape[0], gray.shape[1])
     if x1 - x0 <= 1 or y1 - y0 <= 1:
         return False
     triangle_maps(landmarks, x0, y0, triangles, weights, coefficients)
-    sample(gray, x0, y0, x1, y1, triangle_of, points, coefficients, values)
+    sample(gray, x0, y0, x1, y1, order, runs, planar, coefficients, positions, values)
     normalise(values, mean, deviation)
     image[:] = np.float32(0)
     for p in range(len(pixels)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ class Block:
 
     names: tuple[str, ...]
     decimals: int
-    read: Callable[[Face], Any]  #: as many values as names, in their order, from a face
+    read: Callable[[Face], Any]  #: float32 values, as many as names, in their order, from a face
 
 
 def _indexed(prefixes: Iterable[str], count: int) -> tuple[str, ...]:
@@ -52,8 +51,8 @@ def _gaze_blocks() -> list[Block]:
 
 def _blocks(groups: frozenset[str], modes: int) -> list[Block]:
     blocks = [
-        Block(("confidence",), 2, lambda face: face.confidence),
-        Block(("success",), 0, lambda face: face.success),
+        Block(("confidence",), 2, lambda face: np.array((face.confidence,), np.float32)),
+        Block(("success",), 0, lambda face: np.array((face.success,), np.float32)),
     ]
     if "gaze" in groups:
         blocks += _gaze_blocks()
@@ -100,8 +99,6 @@ class Layout:
         self._blocks = _blocks(chosen, modes)
         self.values = tuple(name for block in self._blocks for name in block.names)
         self.decimals = np.array([block.decimals for block in self._blocks for _ in block.names], np.uint8)
-        counts = [len(block.names) for block in self._blocks]
-        self._places = [slice(end - count, end) for end, count in zip(accumulate(counts), counts, strict=True)]
         self.au_names: tuple[str, ...] = ()
         if "aus" in chosen:
             self.au_names = (*(f"{name}_r" for name in intensity), *(f"{name}_c" for name in presence))
@@ -113,5 +110,4 @@ class Layout:
 
     def fill(self, face: Face, out: NDArray[np.float32]) -> None:
         """Write the float32 values of a row into ``out`` (W,)."""
-        for place, block in zip(self._places, self._blocks, strict=True):
-            out[place] = block.read(face)
+        np.concatenate([block.read(face) for block in self._blocks], out=out)

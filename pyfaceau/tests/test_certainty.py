@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from pyfaceau.errors import ModelError
 from pyfaceau.landmarks import certainty as module
-from pyfaceau.landmarks.certainty import Certainty, certainty, normalise, region, sample, triangle_maps
+from pyfaceau.landmarks.certainty import Certainty, by_triangle, certainty, normalise, region, sample, triangle_maps
 from pyfaceau.tests.cnn_twin import evaluate
 from pyfaceau.tests.shared import OPENFACE, SHARED, needs_shared, stage
 from pyfaceau.weights.models import CNN, Dense, Validator, ValidatorView
@@ -135,8 +135,10 @@ def test_sampling_equals_its_twin_inside_at_the_edge_and_outside() -> None:
     points = rng.uniform(-30, 60, (3000, 2)).astype(np.float32)
     points[:40] = np.mgrid[-1:1, 30:50].reshape(2, -1).T  # whole pixels around the edges
     identity = f32([[0, 1, 0, 0, 0, 1]])
+    identities = np.repeat(identity, 3, axis=0)
+    pixels = by_triangle(rng.integers(0, 3, len(points)).astype(np.int32), points, 3)
     values = np.zeros(len(points))
-    sample(gray, x0, y0, x1, y1, np.zeros(len(points), np.int32), points, identity, values)
+    sample(gray, x0, y0, x1, y1, *pixels, identities, np.zeros((2, len(points)), np.int32), values)
     expected = remap_twin(gray[y0:y1, x0:x1], points[:, 0], points[:, 1])
     assert np.array_equal(values, expected)
     assert (values == 0).any()
@@ -203,7 +205,7 @@ def test_every_step_equals_the_recorded_one(clip: str, frame: int) -> None:
     c, (x, y) = view.coefficients[view.triangle_of], view.points.T
     assert np.array_equal((c[:, 0] + c[:, 1] * x) + c[:, 2] * y, recorded["validator.map_x"].T[face])
     assert np.array_equal((c[:, 3] + c[:, 4] * x) + c[:, 5] * y, recorded["validator.map_y"].T[face])
-    sample(gray, x0, y0, x1, y1, view.triangle_of, view.points, view.coefficients, view.values)
+    sample(gray, x0, y0, x1, y1, *view.sorted_, view.coefficients, view.positions, view.values)
     assert np.array_equal(view.values, recorded["validator.warped"].T[face])
     normalise(view.values, view.mean, view.deviation)
     np.testing.assert_allclose(view.values, recorded["validator.vector"], rtol=1e-6, atol=2e-4)

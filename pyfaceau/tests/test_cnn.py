@@ -47,6 +47,12 @@ def test_convolution_of_any_size_equals_its_twin(kernel: tuple[int, int], size: 
     assert_like_twin([conv(rng, 3, 5, *kernel)], 3, *size, batch=2)
 
 
+@pytest.mark.parametrize("maps", [9, 10, 13, 20, 21])
+def test_maps_in_groups_equal_their_twin(maps: int) -> None:
+    rng = np.random.default_rng(maps)
+    assert_like_twin([conv(rng, 3, maps, 3, 3), ReLU(), MaxPool(2, 2, 2, 2)], maps=3, height=13, width=19, batch=3)
+
+
 @pytest.mark.parametrize("pool", [(2, 2, 2, 2), (3, 3, 2, 2), (3, 2, 2, 1), (1, 3, 1, 2), (2, 1, 2, 1), (1, 1, 1, 1)])
 @pytest.mark.parametrize("size", [(12, 15), (15, 12)])
 def test_fused_and_separate_pooling_equal_their_twin(pool: tuple[int, ...], size: tuple[int, int]) -> None:

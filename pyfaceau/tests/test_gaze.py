@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from pyfaceau.gaze import gaze
+from pyfaceau.gaze import eyes_in_space, gaze
 from pyfaceau.tests import au_data as data
 from pyfaceau.tests.shared import needs_shared, stage
 
@@ -120,3 +122,30 @@ def test_recorded_gaze_to_the_bit(clip: str):
         )
         np.testing.assert_array_equal(vectors, [arrays["gaze_left"][i], arrays["gaze_right"][i]])
         np.testing.assert_array_equal(angle, arrays["gaze_angle"][i])
+
+
+@needs_shared
+@pytest.mark.parametrize("clip", list(data.CLIPS))
+def test_recorded_eyes_and_gaze_in_one_call(clip: str):
+    arrays, parts = stage(clip, "light"), {part.name: part.model.pdm for part in data.clnf().parts}
+    for i in range(0, len(arrays["frames"]), 7):
+        flat = arrays["eye_landmarks_2d"][i]
+        eyes = [
+            (
+                parts[f"{name}_28"],
+                SimpleNamespace(
+                    g=arrays[f"{name}_params_global"][i], p=arrays[f"{name}_params_local"][i],
+                    landmarks=data.vector(flat[28 * k : 28 * k + 28]),
+                ),
+            )
+            for k, name in enumerate(("left_eye", "right_eye"))
+        ]  # fmt: skip
+        face, looking = data.vector(arrays["landmarks_3d"][i]), bool(arrays["returned_success"][i])
+        found = eyes_in_space(eyes, face, arrays["pose"][i], arrays["camera"], looking)
+        np.testing.assert_array_equal(found[0].T, flat)
+        np.testing.assert_array_equal(found[1].T, arrays["eye_landmarks_3d"][i])
+        if looking:
+            np.testing.assert_array_equal(found[2], [arrays["gaze_left"][i], arrays["gaze_right"][i]])
+            np.testing.assert_array_equal(found[3], arrays["gaze_angle"][i])
+        else:
+            assert not found[2].any() and not found[3].any()

@@ -86,6 +86,10 @@ def test_landmarks_in_one_place_and_not_a_number_do_not_raise():
     g = np.array([1, 0, 0, 0, 0, 0], F)
     assert pose.head_pose(shape, np.zeros(136, F), g, CAMERA).shape == (6,)
     assert pose.head_pose(shape, np.full(136, np.nan, F), g, CAMERA).shape == (6,)
+    pdm, p = data.made_up_pdm(), np.zeros(5, F)
+    for landmarks in (np.zeros(136, F), np.full(136, np.nan, F)):
+        _, found = pose.head_in_space(pdm, g, p, landmarks, CAMERA)
+        np.testing.assert_array_equal(found, pose.head_pose(shape_3d(pdm, p), landmarks, g, CAMERA))
 
 
 def test_landmarks_in_space_project_to_themselves():
@@ -111,6 +115,9 @@ def test_recorded_poses_to_the_bit(clip: str):
         if i >= first:
             found = pose.head_pose(shape_3d(pdm, p), landmarks, g, arrays["camera"])
             np.testing.assert_array_equal(found, arrays["pose"][i])
+            both = pose.head_in_space(pdm, g, p, landmarks, arrays["camera"])
+            np.testing.assert_array_equal(both[0], points)
+            np.testing.assert_array_equal(both[1], found)
 
 
 @needs_shared

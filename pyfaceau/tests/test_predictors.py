@@ -62,6 +62,18 @@ def test_many_frames_at_once_equal_one_by_one():
         np.testing.assert_array_equal(score[i], one[1])
 
 
+def test_two_vectors_in_one_pass_equal_one_by_one():
+    scorer = Scorer(data.made_up_predictors())
+    rng = np.random.default_rng(5)
+    length = 4464 + 204 + 5
+    for _ in range(5):
+        x, y = descriptor(rng, length), descriptor(rng, length)
+        y[2000:2031] = 0
+        both = scorer.products_of_both(x, y)
+        np.testing.assert_array_equal(both[0], scorer.products(x))
+        np.testing.assert_array_equal(both[1], scorer.products(y))
+
+
 def test_classes_follow_the_files_and_zero_is_not_positive():
     scorer = Scorer(data.made_up_predictors())  # positive means absent for the first, present for the second
     np.testing.assert_array_equal(scorer.classes(np.array([1e-9, 1e-9])), [0, 1])
