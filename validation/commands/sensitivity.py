@@ -147,6 +147,8 @@ def _slowdowns(path: Path, store: goldens.Store, checks: list[Result]) -> list[s
         raise HarnessError(f"{path}: not a record of `python -m validation speed`")
     budgets = read_toml(store.folder / GATES, "the gates")["speed"]
     budget, least = budgets["stage_slower_at_most"], budgets["stage_at_least_ms"]
+    if data["speed"].get("slowed"):
+        raise HarnessError(f"{path}: timed with --slow; make a record with --base HEAD, of two equal trees")
     if not data["speed"]["base"]:
         raise HarnessError(f"{path}: timed without a base; make a record with --base HEAD, of two equal trees")
     base, figures = data["speed"]["base"]["figures"], data["speed"]["tree"]["figures"]
