@@ -20,8 +20,9 @@ from validation.verdict import FAIL, INCONCLUSIVE, PASS, Result, overall
 
 DEFAULT_CLIPS = "openface_default"
 MIN_ROUNDS = 5
-PASSES = 4
-"""of every clip in a round; the first is warm-up"""
+PASSES = 8
+"""Of every clip in a round; the first is warm-up. On a core that four programs shared, stages of 0.1 ms of two equal trees
+differed by up to 9 % in a round of four passes, by up to 4 % in one of eight."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,9 +122,8 @@ def compare_sides(base: speedtest.Side, mine: speedtest.Side, budgets: dict[str,
     """Every figure in ms that both sides have in all rounds, with the budget of its kind."""
     whole, stage = budgets.get("slower_at_most", 0.05), budgets.get("stage_slower_at_most", 0.10)
     least = budgets.get("stage_at_least_ms", 0.05)
-    names = [n for n in mine.figures[0] if n.endswith("_ms") and ".p" not in n and n != "first_ms"]
     found = {}
-    for name in names:
+    for name in speedtest.judged(mine.figures[0]):
         a, b = base.series(name), mine.series(name)
         if len(a) == len(b) == len(mine.figures) and (name in ("mean_ms", "p50_ms") or median(a) >= least):
             found[name] = slow_down(a, b, whole if name in ("mean_ms", "p50_ms") else stage)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation import calibration, clips, goldens, record, slowed, speedtest
+from validation import calibration, clips, goldens, record, slowed, speedtest, worker
 from validation import run as runs
 from validation.cli import main
 from validation.commands import speed as command
@@ -60,7 +60,7 @@ def test_a_stage_counts_with_its_lowest_time_in_each_frame():
     for number in range(4):
         ms = [50.0 if (frame + number) % 3 == 0 else 2.0 for frame in range(40)]
         stages = {**whole["stages"], "analysis": {**whole["stages"]["analysis"], "ms": ms}}
-        stages["finish"] = {"frames": [0], "ms": [9.0 - number]}
+        stages["finish"] = {"frames": [0, 0, 0], "ms": [90.0, 9.0 - number, 30.0]}
         passes.append({**whole, "stages": stages})
     figures = speedtest.figures_of({**found, "clips": {"face": passes}}, threads=2)
     assert figures["analysis_ms"] == figures["analysis.p99_ms"] == 2.0 and figures["finish_ms"] == 6.0
@@ -84,6 +84,9 @@ def test_a_stage_fifteen_per_cent_slower_fails_and_an_equal_tree_passes():
     base = side(1.0)
     bad = judged(base, side(1.15))
     assert bad["analysis_ms"].verdict == FAIL and bad["mean_ms"].verdict == PASS
+    assert set(bad) == {
+        "mean_ms", "p50_ms", "p95_ms", "p99_ms", "landmarks_ms", "landmarks.parts_ms", "analysis_ms", "finish_ms",
+    }  # fmt: skip
     good = judged(base, side(1.0)).values()
     assert {r.verdict for r in good} == {PASS}
     assert all("interval" in r.sentence and "p =" in r.sentence for r in good)
@@ -205,6 +208,7 @@ def test_a_real_worker_times_the_demo_clip():
     (found,) = speedtest.one_round([REPOSITORY], request)
     assert [one["frames"] for one in found["clips"]["lost"]] == [60, 60]
     assert set(found["clips"]["lost"][1]["stages"]) == set(slowed.STAGES)
+    assert len(found["clips"]["lost"][1]["stages"]["finish"]["ms"]) == 1 + worker.FINISHES
     figures = speedtest.figures_of(found, 1)
     assert 0 < figures["landmarks_ms"] < figures["mean_ms"]
     cold = speedtest.cold_of(found)
