@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,16 @@ class Timing:
     intervals: np.ndarray
     stages: dict[str, np.ndarray]
     finish_ms: float
+
+    def lowest(self, other: Timing) -> Timing:
+        """The least disturbed times of two runs of the same clip: other processes only ever add to them.
+
+        Of a stage frame by frame. Of the whole frame those of the quicker run, as with several threads one frame's
+        interval is shorter where the one before was delayed.
+        """
+        quicker = min((self, other), key=lambda timing: float(timing.intervals.sum()))
+        stages = {stage: np.minimum(times, other.stages[stage]) for stage, times in self.stages.items()}
+        return replace(quicker, stages=stages, finish_ms=min(self.finish_ms, other.finish_ms))
 
 
 class Runner:

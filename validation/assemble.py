@@ -73,6 +73,12 @@ def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
     return figures
 
 
+def set_times(entry: dict[str, Any], speed: dict[str, Any] | None) -> None:
+    """Give a clip's entry other times."""
+    entry["speed"] = speed
+    entry["figures"].update(_json(speed_figures(speed)))
+
+
 def totals(clips: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Per figure over the clips with a face: mean with its interval, median, the same of the floor, the worst clip."""
     chosen = [clip for clip in clips if not clip["error"] and clip["faces"] != "none"]

@@ -4,7 +4,8 @@
 The tolerances are those of ``[tripwires]`` in ``golden/gates.toml``. An accuracy figure of a clip may become worse by
 the larger of an absolute amount and a share of the clip's noise floor: far tighter than the gates, so that a small loss
 is seen long before a promise is broken. Times are compared in passes of the calibration workload timed beside each
-clip, as the median over clips of the ratio to the baseline, a stage at a time.
+clip, as the median over clips of the ratio to the baseline, a stage at a time: a coarse alarm, as both are one run on a
+machine that others may use (`validation.run` times the clips again before it rings). Small slowdowns are for `speed`.
 On another machine the last bits and the caches differ, so there a broken tripwire is INCONCLUSIVE, never FAIL.
 """
 

@@ -1,14 +1,15 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
 A round: calibration, a fresh process of either tree, passes over the clips in turns (base, tree, tree, base, ...), so
-that a slow second hits both, calibration. The first pass of a process is warm-up, the fastest of the others is its
-steady state.
+that a slow second hits both, calibration. The first pass of a process is warm-up, the lowest times of the others are
+its steady state.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from validation.adapter import STAGES_OUTSIDE_FRAMES, per_frame
 from validation.calibration import Calibrator
 from validation.environment import git
 from validation.errors import HarnessError
+from validation.files import REPOSITORY
 from validation.metrics import speed
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -135,36 +137,57 @@ def one_round(
 
 
 def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
-    """The steady-state figures of one round: ms a frame, percentiles and stages.
+    """The steady-state figures of one round: ms a frame, percentiles and stages; median over its clips.
 
-    Of a clip the lowest of the passes after the first, as other processes only ever add time; of the round the median
-    over its clips.
+    Other processes only ever add time, so the lowest of the passes after the first count: of a stage frame by frame, as
+    every pass does the same work in a frame, and of the whole frame, where threads wait for each other, pass by pass.
     """
     per_clip: dict[str, list[float]] = {}
     for passes in answer["clips"].values():
-        steady = [_figures_of_pass(one, threads) for one in passes[1:]]
-        for name in steady[0]:
-            per_clip.setdefault(name, []).append(min(found[name] for found in steady))
+        whole = [_frame_figures(one, threads) for one in passes[1:]]
+        found = {name: min(values[name] for values in whole) for name in whole[0]}
+        for name, value in {**found, **_stage_figures(passes[1:])}.items():
+            per_clip.setdefault(name, []).append(value)
     return {name: median(values) for name, values in per_clip.items()}
 
 
-def _figures_of_pass(one: dict[str, Any], threads: int) -> dict[str, float]:
+def _frame_figures(one: dict[str, Any], threads: int) -> dict[str, float]:
+    """Of the whole frame in one pass; the share that no stage claims where one thread does everything."""
     times = np.array(one["intervals_ms"])
     found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
     found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
-    outer: dict[str, float] = {}
-    for stage, recorded in one["stages"].items():
-        values = per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), one["frames"])
-        if stage in STAGES_OUTSIDE_FRAMES:
-            found[f"{stage}_ms"] = float(sum(recorded["ms"]))
-            continue
-        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(values, p) for p in (50, 95, 99)})
-        found[f"{stage}_ms"] = speed.mean_ms(values)
-        if "." not in stage:
-            outer[stage] = found[f"{stage}_ms"]
     if threads == 1:
+        outer = {stage: speed.mean_ms(_by_frame(one, stage)) for stage in one["stages"] if _adds_up(stage)}
         found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
     return found
+
+
+def _stage_figures(passes: list[dict[str, Any]]) -> dict[str, float]:
+    """Of every stage, from its lowest time in each frame; of one outside of frames, its quickest call."""
+    found: dict[str, float] = {}
+    for stage in passes[0]["stages"]:
+        if stage in STAGES_OUTSIDE_FRAMES:
+            found[f"{stage}_ms"] = min(min(one["stages"][stage]["ms"]) for one in passes)
+            continue
+        lowest = np.min([_by_frame(one, stage) for one in passes], axis=0)
+        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(lowest, p) for p in (50, 95, 99)})
+        found[f"{stage}_ms"] = speed.mean_ms(lowest)
+    return found
+
+
+def _adds_up(stage: str) -> bool:
+    """Whether it is part of the frame's time, and not of another stage's."""
+    return stage not in STAGES_OUTSIDE_FRAMES and "." not in stage
+
+
+def _by_frame(one: dict[str, Any], stage: str) -> np.ndarray:
+    recorded = one["stages"][stage]
+    return per_frame(np.array(recorded["frames"]), np.array(recorded["ms"]), one["frames"])
+
+
+def judged(figures: dict[str, float]) -> list[str]:
+    """The figures in ms that two trees are compared by: of the whole frame, and the mean of each stage."""
+    return [n for n in figures if n.endswith("_ms") and not re.search(r"\.p\d+_ms$", n) and n != "first_ms"]
 
 
 def cold_of(answer: dict[str, Any]) -> dict[str, float]:
@@ -182,12 +205,12 @@ def measure(
 ) -> tuple[Side, Side | None, list[float]]:
     """All rounds, and the calibration's ms of each; the first process of a tree compiles and is not counted.
 
-    A base always has to compile, a minute or more.
+    A tree in a temporary folder always has to compile, a minute or more.
     """
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
-    # Numba caches by path: what the base compiles is of no use afterwards, and goes away with its folder.
-    caches = {base: base.parent / "cache"} if base else {}
+    # Numba caches by path: what a temporary tree compiles is of no use afterwards, and goes away with its folder.
+    caches = {side.tree: side.tree.parent / "cache" for side in sides if side.tree != REPOSITORY}
     for side in sides:
         one_round([side.tree], {**request, "passes": 1}, caches)
     calibrations = []

@@ -23,6 +23,11 @@ class Result:
     value: float | None = None
     bound: float | None = None
 
+    @property
+    def of_time(self) -> bool:
+        """Whether it judges a time, the only figures that a second run of the same program changes."""
+        return self.figure is not None and self.figure.startswith("speed.")
+
     def to_json(self) -> dict[str, Any]:
         """As a plain dictionary."""
         return asdict(self)

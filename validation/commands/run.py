@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from validation import environment, goldens, history, record, terminal
 from validation import run as runs
@@ -11,7 +12,7 @@ from validation.baseline import BASELINE, read_tripwires, tripwires
 from validation.files import GOLDEN
 from validation.gate import GATES, judge, read_gates
 from validation.outputs import write_outputs
-from validation.verdict import overall
+from validation.verdict import PASS, Result, overall
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +46,19 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.keep, pictures, not arguments.no_calibration,
     )  # fmt: skip
     print(terminal.clip_header(True))
-    result = runs.run(store, options, lambda clip: print("\n".join(terminal.clip_rows(clip)), flush=True))
-    wires, same_machine = tripwires(result, store.folder / BASELINE, tolerances)
-    checks = [*judge(result, gates, same_machine), *wires]
+
+    def checked(result: dict[str, Any]) -> list[Result]:
+        wires, same_machine = tripwires(result, store.folder / BASELINE, tolerances)
+        return [*judge(result, gates, same_machine), *wires]
+
+    def times_hold(result: dict[str, Any]) -> bool:
+        broken = [check for check in checked(result) if check.of_time and check.verdict != PASS]
+        if broken:
+            print(f"timing the clips again, as {broken[0].sentence}", flush=True)
+        return not broken
+
+    result = runs.run(store, options, lambda clip: print("\n".join(terminal.clip_rows(clip)), flush=True), times_hold)
+    checks = checked(result)
     result["gates"] = [check.to_json() for check in checks]
     result["verdict"] = overall(checks)
     print("\n".join(["", *terminal.total_rows(result), terminal.LEGEND, "", *terminal.verdict_rows(result)]))

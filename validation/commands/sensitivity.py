@@ -15,6 +15,7 @@ from validation.errors import HarnessError, Undefined
 from validation.files import GOLDEN, read_toml, write_atomically
 from validation.gate import GATES, judge, read_gates
 from validation.injection import Injected, Run, inject, stand_in
+from validation.speedtest import judged
 from validation.verdict import FAIL, PASS, Result, overall
 
 if TYPE_CHECKING:
@@ -147,11 +148,12 @@ def _slowdowns(path: Path, store: goldens.Store, checks: list[Result]) -> list[s
         raise HarnessError(f"{path}: not a record of `python -m validation speed`")
     budgets = read_toml(store.folder / GATES, "the gates")["speed"]
     budget, least = budgets["stage_slower_at_most"], budgets["stage_at_least_ms"]
+    if data["speed"].get("slowed"):
+        raise HarnessError(f"{path}: timed with --slow; make a record with --base HEAD, of two equal trees")
     if not data["speed"]["base"]:
         raise HarnessError(f"{path}: timed without a base; make a record with --base HEAD, of two equal trees")
     base, figures = data["speed"]["base"]["figures"], data["speed"]["tree"]["figures"]
-    names = [n for n in figures[0] if n.endswith("_ms") and ".p" not in n and n not in ("mean_ms", "first_ms")]
-    names = [n for n in names if min(f[n] for f in figures) >= least]
+    names = [n for n in judged(figures[0]) if n != "mean_ms" and min(f[n] for f in figures) >= least]
     try:
         rows = sensitivity.slowdown_rows(base, figures, names, max(7, len(figures)), budget)
     except Undefined as reason:
