@@ -15,6 +15,8 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES, factor_row, subtract_multiple
 
+#: OpenCV multiplies and inverts matrices of fewer rows itself, and hands larger ones to BLAS and LAPACK.
+OPENCV_ROWS = 100
 _F32_EPS = float(np.finfo(np.float32).eps)
 _F32_MIN = float(np.finfo(np.float32).tiny)
 

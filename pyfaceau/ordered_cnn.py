@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from pyfaceau._gemm import WORK, add_product, cut
 from pyfaceau._jit import kernel
+from pyfaceau._linalg import OPENCV_ROWS
 from pyfaceau._simd import LANES
 from pyfaceau.cnn import Packer
 from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, PReLU, ReLU
 
 Maps = NDArray[np.float32]  # (height, width, maps), the maps padded to a multiple of eight but for the input
 Step = Callable[[Maps], Maps]
-BLAS_OUTPUTS = 100  # OpenCV hands products of fewer rows to its own code
 
 
 def _padded(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,7 +64,7 @@ def _dense_per_pixel(layer: Dense) -> Step:
 
 def _dense(layer: Dense, n_maps: int) -> Step:
     n_out, n_in = layer.weights.shape
-    if n_out < BLAS_OUTPUTS:
+    if n_out < OPENCV_ROWS:
         weights, bias = _padded(layer.weights.T).T.astype(np.float64), _padded(layer.bias)
 
         def small(maps: Maps) -> Maps:

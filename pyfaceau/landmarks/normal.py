@@ -114,13 +114,19 @@ def system_stride(columns):
 
 
 @kernel
-def gradient(jw, residual, columns, total, b):
-    """``b = jw^T residual``, summed in float64 (work space ``total``), rounded to float32."""
+def weighted_rows(rows, weights, columns, total):
+    """``total[a] = sum of weights[k] rows[k, a]`` in float64, row by row."""
     for a in range(columns):
         total[a] = 0.0
-    for k in range(residual.shape[0]):
-        weight = np.float64(residual[k])
+    for k in range(weights.shape[0]):
+        weight = np.float64(weights[k])
         for a in range(columns):
-            total[a] += np.float64(jw[k, a]) * weight
+            total[a] += np.float64(rows[k, a]) * weight
+
+
+@kernel
+def gradient(jw, residual, columns, total, b):
+    """``b = jw^T residual``, summed in float64 (work space ``total``), rounded to float32."""
+    weighted_rows(jw, residual, columns, total)
     for a in range(columns):
         b[a] = np.float32(total[a])

@@ -10,13 +10,12 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._linalg import cholesky_solve
-from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride, weighted_rows
 from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.models import PDM
 
 _MAX_PASSES = 1000
-_OWN_PRODUCT = 100  # rows: below, the reference's projections sum the shape in float64 (OpenCV), from there BLAS does
 
 
 @kernel
@@ -35,19 +34,16 @@ def _project_double(g, r, shape, points):
 def _projected_shape(mean, modes_t, p, total, shape):
     """The shape [3n] that projections use, with the reference's two ways to sum it; ``total`` [3n] is work space.
 
+    Of few points in float64, as OpenCV does; of others as BLAS does, and as the Jacobian's shape is always summed.
+
     An eye's fit to its six known points takes the first way: found by the recorded fits, in which `shape_3d_kernel`
     goes wrong by a bit in one pass of a hundred.
     """
     size = mean.shape[0]
-    if size >= _OWN_PRODUCT:
+    if size >= OPENCV_ROWS:
         shape_3d_kernel(mean, modes_t, p, shape)
         return
-    for i in range(size):
-        total[i] = 0.0
-    for j in range(p.shape[0]):
-        weight = np.float64(p[j])
-        for i in range(size):
-            total[i] += np.float64(modes_t[j, i]) * weight
+    weighted_rows(modes_t, p, size, total)
     for i in range(size):
         shape[i] = np.float32(total[i] + np.float64(mean[i]))
 
@@ -90,8 +86,10 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     g[4], g[5] = (lx0 + lx1) / half, (ly0 + ly1) / half
     p[:] = np.float32(0)
 
-    shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
-    precise, sums = np.empty(3 * n, np.float32), np.empty(3 * n, np.float64)
+    precise, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
+    two_shapes = 3 * n < OPENCV_ROWS  # see `_projected_shape`
+    shape = np.empty(3 * n, np.float32) if two_shapes else precise
+    sums = np.empty(3 * n, np.float64)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(size)
     j, h, even = (
@@ -125,7 +123,8 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
             _project_double(g, r, precise, points)
         for i in range(2 * n):
             residual[i] = landmarks[i] - points[i]
-        shape_3d_kernel(mean, modes_t, p, shape)
+        if two_shapes:
+            shape_3d_kernel(mean, modes_t, p, shape)
         jacobian(g, r, shape, modes, size, j)
         normal_matrix(j, j, size, even, h)
         gradient(j, residual, size, total, b)

@@ -1,6 +1,6 @@
 """The scale loop of a CCNF model in one kernel: one call a fit instead of three a scale.
 
-OpenFace 2.2 specification, part 2, section 8. Other patch experts go through the same loop in `Fitter.fit`.
+OpenFace 2.2 specification, part 2, section 8. Other patch experts go through the same loop in `Fitter._fit_by_scale`.
 """
 
 from __future__ import annotations

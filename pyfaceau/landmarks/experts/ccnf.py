@@ -12,7 +12,7 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._lapack import lapack_inverse
-from pyfaceau._linalg import cholesky_inverse
+from pyfaceau._linalg import OPENCV_ROWS, cholesky_inverse
 from pyfaceau._simd import LANES, LINE, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import (
@@ -30,7 +30,6 @@ from pyfaceau.weights.models import CCNFPatches
 
 _DIAGONAL = np.zeros((0, 0, 0, 0), np.float32)
 _DIAGONAL.flags.writeable = False  # as the mapped matrices are: one kind of array, one compilation
-_LAPACK_FROM = 100  # rows: smaller matrices OpenCV inverts itself
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
 _tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
@@ -171,7 +170,7 @@ def _sums_of_alpha(patches: CCNFPatches) -> np.ndarray:
 def _variances(sums: np.ndarray, cells: int) -> np.ndarray:
     """1 / (2 sum of alpha) as a Cholesky inverse gives it: OpenCV's own below 100 rows, LAPACK's from there."""
     twice = np.where(sums > 0, 2 * sums, np.float32(1))
-    small = cells < _LAPACK_FROM
+    small = cells < OPENCV_ROWS
     root = (1 / np.sqrt(twice.astype(np.float64 if small else np.float32))).astype(np.float32)
     return np.where(sums > 0, root * root, np.float32(0))
 
@@ -209,7 +208,7 @@ def _invert_fields(patches: CCNFPatches, window: int, components: np.ndarray) ->
         for beta, component in zip(betas[view, i], components, strict=True):  # one fused float32 operation each
             precision = (beta * component + precision).astype(np.float32)
         precision[np.diag_indices(cells)] += sums[view, i]
-        invert = cholesky_inverse if cells < _LAPACK_FROM else lapack_inverse
+        invert = cholesky_inverse if cells < OPENCV_ROWS else lapack_inverse
         if not invert(2 * precision, inverse):
             # Never so in OpenFace's files; a field that is no covariance still has an inverse.
             inverse[:] = np.linalg.inv(2.0 * precision.astype(np.float64))
