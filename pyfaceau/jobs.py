@@ -188,10 +188,10 @@ def _interrupt(*_: Any) -> None:
 def _work(config: Config, tasks: Any, results: Any, timings: bool) -> None:
     """Body of one process. The parent gets Ctrl-C and ends its children, which then remove unfinished files."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
-    from pyfaceau.pipeline import Pipeline
-
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        from pyfaceau.pipeline import Pipeline
+
         load = cache(lambda: Pipeline(config))
         while (job := tasks.get()) is not None:
             results.put(run_job(load, config, job, False, timings))
