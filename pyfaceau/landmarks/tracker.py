@@ -6,7 +6,6 @@ OpenFace 2.2 specification, part 2, sections 3 and 5. All that is carried from f
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
@@ -17,22 +16,13 @@ import numpy as np
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
-from pyfaceau.landmarks.pdm import rotation_matrix
+from pyfaceau.landmarks.search import HYPOTHESES, Hypothesis, likeliest, start_in_box, try_start
 from pyfaceau.weights.models import PDM, LandmarkModel
 
 if TYPE_CHECKING:
     from pyfaceau.config import Config
     from pyfaceau.detect.mtcnn import MTCNN
     from pyfaceau.threads import Crew
-
-#: Start rotations (radians) tried on a new or lost face, in the order that breaks ties.
-HYPOTHESES = np.array(
-    [
-        (0, 0, 0), (0, -0.5236, 0), (0, 0.5236, 0), (0, -0.96, 0), (0, 0.96, 0), (0, 0, 0.5236), (0, 0, -0.5236),
-        (0, -1.57, 0), (0, 1.57, 0), (0, -1.22, 0.698), (0, 1.22, -0.698),
-    ],
-    np.float32,
-)  # fmt: skip
 
 _ACCEPTED = np.float32(0.725)  # certainty above which the validator accepts a fit
 _REDETECT_EVERY = 2  # frames between detections while a face is lost
@@ -57,17 +47,6 @@ class Track:
     p: np.ndarray  # f32 (m,) shape parameters (mm)
     landmarks: np.ndarray  # f32 (2n,) px, all x then all y
     eyes: tuple[tuple[PDM, PartState], tuple[PDM, PartState]] | None  # left in the picture first
-
-
-@dataclass
-class _Hypothesis:
-    """The main model's fit from one start."""
-
-    fitted: bool
-    likelihood: np.float32
-    likelihoods: np.ndarray
-    g: np.ndarray
-    p: np.ndarray
 
 
 @dataclass
@@ -183,35 +162,13 @@ class Tracker:
         self._detected = self._complete(gray, best.fitted)
         return self._detected
 
-    def _likeliest(self, gray: np.ndarray, box: np.ndarray) -> _Hypothesis:
+    def _likeliest(self, gray: np.ndarray, box: np.ndarray) -> Hypothesis:
         """The first of the likeliest hypotheses; a crew shares them."""
         start = perf_counter_ns()
-        found: dict[int, _Hypothesis] = {}
-        todo = deque(enumerate(HYPOTHESES))
-        fitters = deque([self._fitter, *self._spares()])
-
-        def work() -> None:
-            fitter = fitters.popleft()
-            while todo:
-                try:
-                    index, rotation = todo.popleft()
-                except IndexError:
-                    return
-                found[index] = self._try(fitter, gray, box, rotation)
-
-        before = self._fitter.likelihood, self._fitter.likelihoods.copy()
-        if self._crew is None:
-            work()
-        else:
-            self._crew.share(work)
-        best: _Hypothesis | None = None
-        for _, hypothesis in sorted(found.items()):
-            if hypothesis.likelihood == -np.inf:  # not taken: in sequence, that of the fit before is still there
-                hypothesis.likelihood, hypothesis.likelihoods = before
-            before = hypothesis.likelihood, hypothesis.likelihoods
-            if best is None or hypothesis.likelihood > best.likelihood:
-                best = hypothesis
-        assert best is not None
+        best = likeliest(
+            lambda fitter, rotation: self._try(fitter, gray, box, rotation), [self._fitter, *self._spares()],
+            self._crew, (self._fitter.likelihood, self._fitter.likelihoods.copy()),
+        )  # fmt: skip
         self._lap("face", start)
         return best
 
@@ -221,12 +178,8 @@ class Tracker:
             self._spare_fitters.append(Fitter(self._model, None, self._fitter.experts))
         return self._spare_fitters
 
-    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
-        """Fit the main model from one start."""
-        g, p = start_in_box(fitter.pdm, box, rotation), np.zeros(fitter.pdm.m, np.float32)
-        fitter.likelihood = np.float32(-np.inf)
-        fitted = fitter.fit(gray, g, p, self._searching)
-        return _Hypothesis(fitted, fitter.likelihood, fitter.likelihoods.copy(), g, p)
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> Hypothesis:
+        return try_start(fitter, gray, box, rotation, self._searching)
 
     def _search_early(self, gray: np.ndarray, box: np.ndarray, termination: np.ndarray) -> bool:
         """The variant that stops at the first hypothesis whose coarse fit is good enough."""
@@ -308,21 +261,6 @@ class Tracker:
         now = perf_counter_ns()
         self.nanoseconds[stage] = self.nanoseconds.get(stage, 0) + now - start
         return now
-
-
-def start_in_box(pdm: PDM, box: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Global parameters (6,) float32 of the mean shape, turned by Euler angles (rad), that fills a box x, y, width,
-    height (part 2, section 5)."""
-    # Summed in float64 and rounded once, as OpenCV multiplies small matrices.
-    mean = (rotation_matrix(rotation).astype(np.float64) @ pdm.mean.reshape(3, -1)).astype(np.float32)
-    low, high = mean.min(axis=1), mean.max(axis=1)
-    x, y, width, height = (np.float32(v) for v in box)
-    half = np.float32(2)
-    scale = (width / (high[0] - low[0]) + height / (high[1] - low[1])) / half
-    # The box's centre in float32, the shape's (from OpenCV's float64 extremes) and the difference in float64.
-    middle = np.float64(scale) * (low.astype(np.float64) + high) / 2
-    tx, ty = np.float64(x + width / half) - middle[0], np.float64(y + height / half) - middle[1]
-    return np.array([scale, *rotation, tx, ty], np.float32)
 
 
 def visible_landmarks(model: LandmarkModel, euler: Iterable[float]) -> np.ndarray:

@@ -16,7 +16,8 @@ import pytest
 from pyfaceau.config import Config
 from pyfaceau.detect.mtcnn import MTCNN
 from pyfaceau.landmarks.fit import FitSettings, Fitter, PartState
-from pyfaceau.landmarks.tracker import HYPOTHESES, Track, Tracker, _Hypothesis, start_in_box, visible_landmarks
+from pyfaceau.landmarks.search import HYPOTHESES, Hypothesis, start_in_box
+from pyfaceau.landmarks.tracker import Track, Tracker, visible_landmarks
 from pyfaceau.tests import landmark_twin as twin
 from pyfaceau.tests.demo import CLIP, GOLDEN, PACK, needs_demo
 from pyfaceau.tests.landmark_material import openface_model, planar, tiny_model, tiny_pdm
@@ -69,7 +70,7 @@ class Watched(Tracker):
             self.bits |= 1 | 2 * accepted
         return accepted
 
-    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> Hypothesis:
         self.windows = (*self._searching.windows, 0, 0, 0)[:4]
         return super()._try(fitter, gray, box, rotation)
 
@@ -258,10 +259,10 @@ class Scripted(Tracker):
         self._fitter.likelihoods[:] = len(self.calls)
         return self._complete(gray, accepted)
 
-    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+    def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> Hypothesis:
         g, p = start_in_box(fitter.pdm, box, rotation), np.zeros(fitter.pdm.m, np.float32)
         accepted, likelihood = self._called(self._searching, g, p)
-        return _Hypothesis(accepted, likelihood, np.full(9, len(self.calls), np.float32), g, p)
+        return Hypothesis(accepted, likelihood, np.full(9, len(self.calls), np.float32), g, p)
 
     def _called(self, settings: FitSettings, g: np.ndarray, p: np.ndarray) -> tuple[bool, np.float32]:
         call = Call(self.detector.frame, settings.windows, g.copy(), p.copy())
@@ -510,11 +511,11 @@ def test_a_crew_finds_the_same_hypothesis(helpers: int) -> None:
     rotations, crew = HYPOTHESES.tolist(), Crew()
 
     class Uneven(Scripted):
-        def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> _Hypothesis:
+        def _try(self, fitter: Fitter, gray: np.ndarray, box: np.ndarray, rotation: np.ndarray) -> Hypothesis:
             index = rotations.index(rotation.tolist())
             time.sleep(0.001 * (index % 3))
             number = np.full(9, index, np.float32)
-            return _Hypothesis(True, np.float32(likelihoods[index]), number, number[:6], np.zeros(3, np.float32))
+            return Hypothesis(True, np.float32(likelihoods[index]), number, number[:6], np.zeros(3, np.float32))
 
     tracker = Uneven(Detector(), always(True))
     tracker._crew = crew

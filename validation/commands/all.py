@@ -10,19 +10,16 @@ from pathlib import Path
 
 from validation import goldens, record, suite
 from validation.errors import HarnessError
-from validation.files import GOLDEN
+from validation.options import add_places
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--configs", default="*", metavar="GLOB", help="configurations, with commas (default: all)")
     parser.add_argument("--clips", default="*", metavar="GLOB", help="names of clips, with commas (default: all)")
-    parser.add_argument("--models", type=Path, help="folder of OpenFace's weights (default: the usual places)")
-    parser.add_argument("--videos", type=Path, help="folder of clips (default: ../shared/videos, then the download)")
-    parser.add_argument("--threads", type=int, default=2)
+    add_places(parser)
     parser.add_argument("--pictures", action="store_true", help="show the worst frames in the page (of people)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="records, CSVs and page (default: runs/all)")
 
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from validation import clips, goldens, record, suite
-from validation.files import GOLDEN
 from validation.goldens import Store
+from validation.options import add_places
 
 PACK_CONFIGURATIONS = ("demo", "demo-au-static", "demo-avi")
 REAL_CONFIGURATION = "clnf"
@@ -19,10 +19,7 @@ REAL_CLIPS = ("grid_bbaf2n", "liveportrait_driving_d0", "torchopenface_video01")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--pack", action="store_true", help="the demo pack even where OpenFace's weights are at hand")
-    parser.add_argument("--models", type=Path, help="folder of OpenFace's weights (default: the usual places)")
-    parser.add_argument("--videos", type=Path, help="folder of clips (default: ../shared/videos, then the download)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
+    add_places(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="records, CSVs and page (default: runs/demo)")
 
 

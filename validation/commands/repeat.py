@@ -13,7 +13,8 @@ from typing import Any
 
 from validation import record
 from validation.errors import HarnessError
-from validation.files import GOLDEN, REPOSITORY
+from validation.files import REPOSITORY
+from validation.options import add_places
 from validation.verdict import FAIL, PASS, Result, overall
 
 
@@ -22,10 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("times", type=int, metavar="N", help="so many whole runs, each in a process of its own")
     parser.add_argument("--config", default="clnf", help="configuration of golden/manifest.json (default: clnf)")
     parser.add_argument("--clips", default="*", metavar="GLOB", help="names of clips, with commas (default: all)")
-    parser.add_argument("--models", type=Path)
-    parser.add_argument("--videos", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
+    add_places(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from validation import environment, goldens, history, record, terminal
 from validation import run as runs
 from validation.baseline import BASELINE, read_tripwires, tripwires
-from validation.files import GOLDEN
 from validation.gate import GATES, judge, read_gates
+from validation.options import add_places
 from validation.outputs import write_outputs
 from validation.verdict import PASS, Result, overall
 
@@ -19,10 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--clips", default="*", metavar="GLOB", help="names of clips, with commas (default: all)")
     parser.add_argument("--config", default="clnf", help="configuration of golden/manifest.json (default: clnf)")
-    parser.add_argument("--models", type=Path, help="folder of weights (default: where pyfaceau finds them)")
-    parser.add_argument("--videos", type=Path, help="folder of clips (default: ../shared/videos, then the download)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
+    add_places(parser)
     parser.add_argument("--no-calibration", action="store_true", help="do not time the fixed workload beside each clip")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep pyfaceau's CSVs here")
     parser.add_argument("--pictures", action="store_true", help="keep pictures of the worst frames beside the record")

@@ -13,7 +13,8 @@ from validation import clips, environment, goldens, history, record, slowed, spe
 from validation.adapter import weights_folder
 from validation.environment import in_github_actions
 from validation.errors import HarnessError
-from validation.files import GOLDEN, REPOSITORY, read_json, read_toml
+from validation.files import REPOSITORY, read_json, read_toml
+from validation.options import add_places
 from validation.outputs import write_outputs
 from validation.stats import SlowDown, slow_down
 from validation.verdict import FAIL, INCONCLUSIVE, PASS, Result, overall
@@ -34,11 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clips", default=DEFAULT_CLIPS, metavar="GLOB")
     parser.add_argument("--config", default="clnf")
-    parser.add_argument("--models", type=Path)
-    parser.add_argument("--videos", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
+    add_places(parser)
     parser.add_argument("--first-run", action="store_true", help="also time a run that has to compile every kernel")
-    parser.add_argument("--golden", type=Path, default=GOLDEN, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path, help="the record (default: runs/<id>.json)")
     parser.add_argument("--junit", type=Path)
     parser.add_argument("--markdown", type=Path)
