@@ -18,13 +18,13 @@ from pyfaceau import collector
 from pyfaceau._jit import kernel_cache_dir
 from pyfaceau.clock import StageClock
 from pyfaceau.landmarks.certainty import Certainty
-from pyfaceau.landmarks.pdm import shape_2d, shape_3d
+from pyfaceau.landmarks.pdm import shape_2d
 from pyfaceau.landmarks.points import fit_to_points
 from pyfaceau.landmarks.tracker import Tracker
 from pyfaceau.output.columns import Layout
 from pyfaceau.output.decimal import RowFormatter
 from pyfaceau.pipeline import Tracking
-from pyfaceau.pose import head_pose, landmarks_3d
+from pyfaceau.pose import head_in_space
 from pyfaceau.video import intrinsics
 
 if TYPE_CHECKING:
@@ -190,8 +190,7 @@ def _rehearse_rest(pipeline: Pipeline) -> None:
     if analyser is not None:
         analyser.analyse(picture, points, True)
         analyser.finish()
-    face = landmarks_3d(pdm, g, p, points, intrinsics(640, 480, pipeline.config))
-    head_pose(shape_3d(pdm, p), points, g, intrinsics(640, 480, pipeline.config))
+    face, _ = head_in_space(pdm, g, p, points, intrinsics(640, 480, pipeline.config))
     RowFormatter(np.full(face.size, 3, np.uint8), b",")(face)
 
 
