@@ -209,7 +209,7 @@ def measure(
     """
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
-    # Numba caches by path: what a temporary tree compiles is of no use afterwards, and goes away with its folder.
+    # What a temporary tree compiles goes away with its folder instead of filling the cache of the user.
     caches = {side.tree: side.tree.parent / "cache" for side in sides if side.tree != REPOSITORY}
     for side in sides:
         one_round([side.tree], {**request, "passes": 1}, caches)
