@@ -1,21 +1,16 @@
 """Times the working tree against a base revision on this machine, in turns, with the calibration workload beside.
 
-A round: calibration, a fresh process of either tree, passes over the clips in turns (base, tree, tree, base, ...), so
-that a slow second hits both, calibration. The first pass of a process is warm-up, the lowest times of the others are
-its steady state.
+A round: calibration, a fresh process of either tree, passes over the clips by turns (see ``turns.py``), calibration.
+The first pass of a process is warm-up, the others are its steady state.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -29,8 +24,7 @@ from validation.environment import git
 from validation.errors import HarnessError
 from validation.files import REPOSITORY
 from validation.metrics import speed
-
-WORKER = Path(__file__).with_name("worker.py")
+from validation.turns import one_round
 
 
 @dataclass
@@ -62,116 +56,43 @@ def worktree(revision: str) -> Iterator[Path]:
             git("worktree", "remove", "--force", str(tree))
 
 
-class Worker:
-    """A process that times passes over clips with the pyfaceau of one tree; see ``worker.py``.
-
-    ``cache``: folder for compiled kernels, instead of the user's. A context manager.
-    """
-
-    def __init__(self, tree: Path, request: dict[str, Any], cache: Path | None = None) -> None:
-        self.tree = tree
-        self._scratch = tempfile.TemporaryDirectory()
-        asked = Path(self._scratch.name) / "request.json"
-        asked.write_text(json.dumps({**request, "scratch": self._scratch.name}), encoding="utf-8")
-        environment = {**os.environ, **({"PYFACEAU_CACHE": str(cache)} if cache else {})}
-        environment.pop("PYTHONPATH", None)
-        safe = ["-P"] if sys.version_info >= (3, 11) else []  # do not import from the script's own folder
-        self._complaints = (Path(self._scratch.name) / "stderr.txt").open("w+", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [sys.executable, *safe, str(WORKER), str(tree), str(asked)],
-            cwd=tree, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
-        )  # fmt: skip
-        self.loaded = self._answer()
-        self.passes: list[dict[str, Any]] = []
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
-        self._complaints.close()
-        self._scratch.cleanup()
-
-    def one_pass(self) -> None:
-        """Every clip once."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("pass\n")
-        self._process.stdin.flush()
-        self.passes.append(self._answer())
-
-    def end(self) -> dict[str, Any]:
-        """Everything it measured: ``clips`` by name and pass, and the cold figures."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.stdin = None
-        clips = {name: [one[name] for one in self.passes] for name in self.passes[0]}
-        first = next(iter(clips.values()))[0]["intervals_ms"][0] / 1e3
-        return {"clips": clips, **self.loaded, "first_frame_s": sum(self.loaded.values()) + first, **self._answer()}
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._complaints.seek(0)
-            words = self._complaints.read().strip().splitlines()[-1:] or ["it said nothing"]
-            raise HarnessError(f"a round of {self.tree} failed: {words[0]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-def one_round(
-    trees: Sequence[Path], request: dict[str, Any], caches: Mapping[Path, Path] | None = None
-) -> list[dict[str, Any]]:
-    """A process of each tree, started one after the other, and their passes in turns; what each measured.
-
-    ``caches``: by tree, a folder of its own for compiled kernels.
-    """
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(tree, request, (caches or {}).get(tree))) for tree in trees]
-        for number in range(request["passes"]):
-            for worker in workers if number % 2 == 0 else workers[::-1]:
-                worker.one_pass()
-        return [worker.end() for worker in workers]
-
-
 def figures_of(answer: dict[str, Any], threads: int) -> dict[str, float]:
     """The steady-state figures of one round: ms a frame, percentiles and stages; median over its clips.
 
-    Other processes only ever add time, so the lowest of the passes after the first count: of a stage frame by frame, as
-    every pass does the same work in a frame, and of the whole frame, where threads wait for each other, pass by pass.
+    Of the passes after the first. The whole frame: all of its times in all passes. A stage: frame by frame its median
+    over the passes, as every pass does the same work in a frame and a disturbance hits another frame each time.
     """
     per_clip: dict[str, list[float]] = {}
     for passes in answer["clips"].values():
-        whole = [_frame_figures(one, threads) for one in passes[1:]]
-        found = {name: min(values[name] for values in whole) for name in whole[0]}
-        for name, value in {**found, **_stage_figures(passes[1:])}.items():
+        stages = _stage_figures(passes[1:])
+        for name, value in {**_frame_figures(passes[1:], stages, threads), **stages}.items():
             per_clip.setdefault(name, []).append(value)
     return {name: median(values) for name, values in per_clip.items()}
 
 
-def _frame_figures(one: dict[str, Any], threads: int) -> dict[str, float]:
-    """Of the whole frame in one pass; the share that no stage claims where one thread does everything."""
-    times = np.array(one["intervals_ms"])
-    found = {"mean_ms": speed.mean_ms(times), "first_ms": float(times[0])}
-    found.update({f"p{p}_ms": speed.percentile_ms(times, p) for p in (50, 95, 99)})
+def _frame_figures(passes: list[dict[str, Any]], stages: dict[str, float], threads: int) -> dict[str, float]:
+    """Of the whole frame; the share that no stage claims where one thread does everything."""
+    times = [np.array(one["intervals_ms"]) for one in passes]
+    all_steady = np.concatenate([speed.steady(one) for one in times])
+    found = {"mean_ms": float(all_steady.mean()), "first_ms": median(one[0] for one in times)}
+    found.update({f"p{p}_ms": float(np.percentile(all_steady, p)) for p in (50, 95, 99)})
     if threads == 1:
-        outer = {stage: speed.mean_ms(_by_frame(one, stage)) for stage in one["stages"] if _adds_up(stage)}
-        found["unaccounted_share"] = speed.unaccounted_share(found["mean_ms"], outer)
+        outer = {stage: stages[f"{stage}_ms"] for stage in passes[0]["stages"] if _adds_up(stage)}
+        usual = speed.mean_ms(np.median(times, axis=0))
+        found["unaccounted_share"] = speed.unaccounted_share(usual, outer)
     return found
 
 
 def _stage_figures(passes: list[dict[str, Any]]) -> dict[str, float]:
-    """Of every stage, from its lowest time in each frame; of one outside of frames, its quickest call."""
+    """Of every stage, from its median over the passes in each frame; of one outside of frames, the median call's."""
     found: dict[str, float] = {}
     for stage in passes[0]["stages"]:
         if stage in STAGES_OUTSIDE_FRAMES:
-            found[f"{stage}_ms"] = min(min(one["stages"][stage]["ms"]) for one in passes)
+            found[f"{stage}_ms"] = median(ms for one in passes for ms in one["stages"][stage]["ms"])
             continue
-        lowest = np.min([_by_frame(one, stage) for one in passes], axis=0)
-        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(lowest, p) for p in (50, 95, 99)})
-        found[f"{stage}_ms"] = speed.mean_ms(lowest)
+        usual = np.median([_by_frame(one, stage) for one in passes], axis=0)
+        found.update({f"{stage}.p{p}_ms": speed.percentile_ms(usual, p) for p in (50, 95, 99)})
+        found[f"{stage}_ms"] = speed.mean_ms(usual)
     return found
 
 

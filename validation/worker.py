@@ -1,8 +1,10 @@
 """Timing in a process of its own: `python worker.py TREE REQUEST.json`, then one line on stdin a pass.
 
-Loads pyfaceau and answers with a line of JSON; answers each pass over the clips with another, and the end of stdin with
-a last one. pyfaceau is imported from TREE, which may be another revision than the harness's, so this file imports
-nothing of the harness and only the parts of pyfaceau that a clip needs.
+Loads pyfaceau and answers; answers each pass over the clips, and the end of stdin. An answer is JSON in the file
+``answer.json`` of the scratch folder, announced by an empty line, as a long line would wait for its reader. The process
+may be stopped and continued at any time, so times are given with the moment of their end, in seconds of
+``time.perf_counter``. pyfaceau is imported from TREE, which may be another revision than the harness's, so this file
+imports nothing of the harness and only the parts of pyfaceau that a clip needs.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FINISHES = 20
+FINISHES = 200
 """So often the end of a clip is timed in a pass: it takes half a millisecond, and once says nothing about it."""
 
 
@@ -42,7 +44,12 @@ def _run(pipeline: Any, video: Path, scratch: Path) -> dict[str, Any]:
     from pyfaceau.extraction import run
     from pyfaceau.video import open_source
 
-    clock = StageClock()
+    ends: dict[str, list[float]] = {}
+
+    def ended(stage: str, frame: int, nanoseconds: int) -> None:
+        ends.setdefault(stage, []).append(time.perf_counter())
+
+    clock = StageClock(ended)
     stamps: list[float] = []
     made: list[Any] = []
 
@@ -60,16 +67,14 @@ def _run(pipeline: Any, video: Path, scratch: Path) -> dict[str, Any]:
             progress=lambda done, promised: stamps.append(time.perf_counter()),
             clock=clock,
         )
-    wall = time.perf_counter() - began
     # On the same data; what a tracking keeps from its first call is not in the others.
     for _ in range(FINISHES):
         made[-1].final_action_units()
     return {
         "frames": extraction.frames,
-        "wall_s": wall,
-        "intervals_ms": [(b - a) * 1e3 for a, b in zip([began, *stamps], stamps, strict=False)],
+        "stamps_s": [began, *stamps],
         "stages": {
-            stage: {"frames": clock.frames(stage).tolist(), "ms": values.tolist()}
+            stage: {"frames": clock.frames(stage).tolist(), "ms": values.tolist(), "ends_s": ends[stage]}
             for stage, values in clock.milliseconds().items()
         },
     }
@@ -85,5 +90,7 @@ def _peak_mb() -> float | None:
 
 
 if __name__ == "__main__":
-    for answer in main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))):
-        print(json.dumps(answer), flush=True)
+    asked = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    for answer in main(sys.argv[1], asked):
+        Path(asked["scratch"], "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+        print(flush=True)

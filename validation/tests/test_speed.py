@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation import calibration, clips, goldens, record, slowed, speedtest, worker
+from validation import calibration, goldens, record, speedtest
 from validation import run as runs
 from validation.cli import main
 from validation.commands import speed as command
@@ -35,14 +35,14 @@ def answer(ms: float, first: float = 300.0, analysis: float = 2.0) -> dict:
         "analysis": {"frames": frames, "ms": [analysis] * 40},
         "finish": {"frames": [0], "ms": [7.0]},
     }
-    one = {"frames": 40, "wall_s": 1.0, "intervals_ms": intervals, "stages": stages}
+    one = {"frames": 40, "intervals_ms": intervals, "stages": stages}
     cold = {"import_s": 1.0, "load_s": 0.2, "first_frame_s": 1.6, "peak_mb": 300.0}
-    disturbed = {**one, "intervals_ms": [first, *[3 * ms] * 39]}
-    return {"clips": {"face": [{**one, "intervals_ms": [9 * ms] * 40}, one, disturbed, one]}, **cold}
+    return {"clips": {"face": [{**one, "intervals_ms": [9 * ms] * 40}, one, one, one]}, **cold}
 
 
-def test_figures_are_the_lowest_of_the_passes_after_the_first():
-    figures = speedtest.figures_of(answer(8.0), threads=1)
+def test_figures_are_of_the_passes_after_the_first():
+    found = answer(8.0)
+    figures = speedtest.figures_of(found, threads=1)
     assert figures["mean_ms"] == figures["p95_ms"] == 8.0
     assert figures["first_ms"] == 300.0
     assert (figures["landmarks_ms"], figures["analysis_ms"], figures["finish_ms"]) == (5.0, 2.0, 7.0)
@@ -50,17 +50,22 @@ def test_figures_are_the_lowest_of_the_passes_after_the_first():
     assert figures["unaccounted_share"] == pytest.approx(1 / 8)
     assert "unaccounted_share" not in speedtest.figures_of(answer(8.0), threads=2)
     assert speedtest.cold_of(answer(8.0))["start_to_first_frame_ms"] == 1600.0
+    # A slow pass counts for the whole frame, but what it adds is not taken for time that no stage claims.
+    found["clips"]["face"][2] = {**found["clips"]["face"][2], "intervals_ms": [300.0, *[14.0] * 39]}
+    figures = speedtest.figures_of(found, threads=1)
+    assert (figures["mean_ms"], figures["p50_ms"], figures["p95_ms"]) == (10.0, 8.0, 14.0)
+    assert figures["unaccounted_share"] == pytest.approx(1 / 8)
 
 
-def test_a_stage_counts_with_its_lowest_time_in_each_frame():
+def test_a_stage_counts_with_its_median_in_each_frame():
     """Every pass is disturbed in a third of its frames, so none of them shows the stage's own time."""
     found = answer(8.0)
     whole = found["clips"]["face"][1]
     passes = [found["clips"]["face"][0]]
-    for number in range(4):
+    for number in range(5):
         ms = [50.0 if (frame + number) % 3 == 0 else 2.0 for frame in range(40)]
         stages = {**whole["stages"], "analysis": {**whole["stages"]["analysis"], "ms": ms}}
-        stages["finish"] = {"frames": [0, 0, 0], "ms": [90.0, 9.0 - number, 30.0]}
+        stages["finish"] = {"frames": [0, 0, 0], "ms": [90.0, 6.0, 5.0 + number / 10]}
         passes.append({**whole, "stages": stages})
     figures = speedtest.figures_of({**found, "clips": {"face": passes}}, threads=2)
     assert figures["analysis_ms"] == figures["analysis.p99_ms"] == 2.0 and figures["finish_ms"] == 6.0
@@ -171,55 +176,6 @@ def test_a_worktree_holds_the_revision_and_goes_away():
         pass
 
 
-def test_the_passes_of_two_trees_take_turns(tmp_path, monkeypatch):
-    order: list[str] = []
-
-    class Fake:
-        def __init__(self, tree: Path, request: dict, cache: Path | None) -> None:
-            self.name = tree.name
-            order.append(f"start {self.name}")
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            order.append(f"leave {self.name}")
-
-        def one_pass(self) -> None:
-            order.append(self.name)
-
-        def end(self) -> dict:
-            return {"of": self.name}
-
-    monkeypatch.setattr(speedtest, "Worker", Fake)
-    answers = speedtest.one_round([tmp_path / "a", tmp_path / "b"], {"passes": 3})
-    assert answers == [{"of": "a"}, {"of": "b"}]
-    assert order == ["start a", "start b", "a", "b", "b", "a", "a", "b", "leave b", "leave a"]
-
-
-def test_a_real_worker_times_the_demo_clip():
-    shipped = goldens.load()
-    settings, models = shipped.settings("demo-avi", None)
-    request = {
-        "settings": {**settings, "models": str(models), "threads": 1},
-        "clips": {"lost": str(clips.locate(shipped, shipped.clips["astronaut_lost_avi"], []))},
-        "passes": 2,
-    }
-    (found,) = speedtest.one_round([REPOSITORY], request)
-    assert [one["frames"] for one in found["clips"]["lost"]] == [60, 60]
-    assert set(found["clips"]["lost"][1]["stages"]) == set(slowed.STAGES)
-    assert len(found["clips"]["lost"][1]["stages"]["finish"]["ms"]) == 1 + worker.FINISHES
-    figures = speedtest.figures_of(found, 1)
-    assert 0 < figures["landmarks_ms"] < figures["mean_ms"]
-    cold = speedtest.cold_of(found)
-    assert cold["start_to_first_frame_ms"] > cold["import_ms"] + cold["load_ms"] and cold["peak_mb"] > 50
-
-
-def test_a_round_that_fails_says_why(tmp_path):
-    with pytest.raises(HarnessError, match=r"a round of .* failed"):
-        speedtest.one_round([tmp_path], {"settings": {}, "clips": {}, "passes": 1})
-
-
 def test_the_workload_is_timed_in_a_process_with_one_thread():
     with calibration.Calibrator() as calibrator:
         first, second = calibrator.measure(1), calibrator.measure(1)
@@ -253,12 +209,6 @@ def test_the_workload_is_the_one_that_the_reference_was_timed_with(monkeypatch):
         calls.append(list(seen))
         seen.clear()
     assert calls[0] == calls[1] and len(calls[0]) > 400
-
-
-def test_the_worker_needs_nothing_of_the_harness():
-    """It has to run beside another revision, which may have no harness."""
-    source = speedtest.WORKER.read_text(encoding="utf-8")
-    assert "validation" not in source.replace("`python worker.py", "")
 
 
 def test_golden_speed_file_has_what_is_compared():
