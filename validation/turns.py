@@ -63,10 +63,11 @@ class Worker:
         self._complaints.close()
         self._scratch.cleanup()
 
-    def begin(self) -> None:
-        """Every clip once, from the next turn on."""
+    def begin(self, what: str) -> None:
+        """A ``pass`` over every clip, or their ``finish``, from the next turn on."""
         assert self._process.stdin is not None
-        self._process.stdin.write("pass\n")
+        self._asked = what
+        self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
 
     def pause(self) -> None:
@@ -86,13 +87,20 @@ class Worker:
             os.kill(self._process.pid, signal.SIGCONT)
 
     def finished(self, within_s: float | None) -> bool:
-        """Whether the pass ends within so many seconds, or at all; then it is the last of ``passes``."""
+        """Whether it ends within so many seconds, or at all; then a pass is the last of ``passes``.
+
+        A ``finish`` takes the place of the one in the last pass.
+        """
         assert self._process.stdout is not None
         if within_s is not None and not select.select([self._process.stdout], [], [], within_s)[0]:
             return False
-        clips = self._answer()
-        self.passes.append({name: awake(one, self._pauses) for name, one in clips.items()})
+        clips = {name: awake(one, self._pauses) for name, one in self._answer().items()}
         self._pauses.clear()
+        if self._asked == "pass":
+            self.passes.append(clips)
+        else:
+            for name, one in clips.items():
+                self.passes[-1][name]["stages"].update(one["stages"])
         return True
 
     def end(self) -> dict[str, Any]:
@@ -135,11 +143,11 @@ def awake(one: dict[str, Any], pauses: Sequence[Sequence[float]]) -> dict[str, A
     return {"frames": one["frames"], "intervals_ms": intervals.tolist(), "stages": stages}
 
 
-def take_turns(workers: Sequence[Worker]) -> None:
-    """One pass of every worker, each in its turns; what is left of the last one's pass without pauses."""
+def take_turns(workers: Sequence[Worker], what: str) -> None:
+    """The same of every worker, see ``begin``, each in its turns; what the last one has left without pauses."""
     for worker in workers:
         worker.pause()
-        worker.begin()
+        worker.begin(what)
     running = list(workers)
     while running:
         for worker in list(running):
@@ -160,5 +168,6 @@ def one_round(
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(tree, request, (caches or {}).get(tree))) for tree in trees]
         for number in range(request["passes"]):
-            take_turns(workers if number % 2 == 0 else workers[::-1])
+            for what in ("pass", "finish"):
+                take_turns(workers if number % 2 == 0 else workers[::-1], what)
         return [worker.end() for worker in workers]
