@@ -22,8 +22,7 @@ from validation.verdict import FAIL, INCONCLUSIVE, PASS, Result, overall
 DEFAULT_CLIPS = "openface_default"
 MIN_ROUNDS = 5
 PASSES = 8
-"""Of every clip in a round; the first is warm-up. On a core that four programs shared, stages of 0.1 ms of two equal
-trees differed by up to 9 % in a round of four passes, by up to 4 % in one of eight."""
+"""Of every clip in a round; the first is warm-up."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
