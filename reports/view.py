@@ -130,6 +130,10 @@ def definition(record: Record, name: str) -> tuple[str, str]:
         return "", "ms per frame over the ms of the calibration workload timed beside it"
     if name.endswith("_per_calibration"):
         return "", f"the same of {name[len('speed.') :].removesuffix('_per_calibration')} alone"
+    if name.endswith("_gain_ms"):
+        return "", "ms per frame recorded for the C++ program over ours, whatever the machines"
+    if name.endswith("_gain"):
+        return "", "the C++ program's time over ours, each in passes of the calibration workload"
     if name.startswith("speed."):
         return "ms", f"{name[len('speed.') :].removesuffix('_ms')}, ms per frame"
     return "", name

@@ -107,6 +107,14 @@ def weights_folder(models: Path | None) -> Path:
         return Path(find_models(models).path)
 
 
+def kernel_cache() -> Path:
+    """Folder of the kernels compiled from the working tree's sources, whether it exists yet or not."""
+    with _as_harness_error():
+        from pyfaceau._jit import kernel_cache_dir
+
+        return kernel_cache_dir()
+
+
 def per_frame(frames: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """Sum of a stage's times per frame, f64 (count,); frames are numbered from 1, others are left out."""
     inside = (frames >= 1) & (frames <= count)

@@ -60,7 +60,10 @@ def clip_record(
 
 def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
     """The times of a clip as figures, so that gates and history can name them: speed.fps, speed.<stage>_ms, ...
-    ``_per_calibration``: divided by a pass of the calibration workload timed beside the clip, for other machines."""
+
+    ``_per_calibration``: divided by a pass of the calibration workload timed beside the clip, for other machines.
+    ``_gain``: how many times the C++ program's time, from its record, is ours; both so divided, ``_gain_ms``: neither.
+    """
     if not speed:
         return {}
     n = speed["frames"]
@@ -70,7 +73,23 @@ def speed_figures(speed: dict[str, Any] | None) -> dict[str, Figure]:
         figures[f"speed.{stage}_ms"] = Figure(times["mean"], n)
         if speed.get("calibration_ms"):
             figures[f"speed.{stage}_per_calibration"] = Figure(times["mean"] / speed["calibration_ms"], n)
-    return figures
+    return {**figures, **_gains(speed)}
+
+
+def _gains(speed: dict[str, Any]) -> dict[str, Figure]:
+    """The C++ program's recorded times over ours, of the whole frame and of the stages that both programs have."""
+    mode = "one_core" if speed["threads"] == 1 else "two_cores"
+    theirs, n = (speed.get("reference") or {}).get(mode), speed["frames"]
+    if not theirs:
+        return {}
+    gains = {"speed.frame_gain_ms": Figure(theirs["ms_per_frame"] / speed["mean_ms"], n)}
+    if speed.get("calibration_ms"):
+        gains["speed.frame_gain"] = Figure(theirs["per_calibration"] / speed["per_calibration"], n)
+        for stage, ms in theirs.get("stages_ms", {}).items():
+            if stage in speed["stages"]:
+                ours = speed["stages"][stage]["mean"] / speed["calibration_ms"]
+                gains[f"speed.{stage}_gain"] = Figure(ms / theirs["calibration_ms"] / ours, n)
+    return gains
 
 
 def set_times(entry: dict[str, Any], speed: dict[str, Any] | None) -> None:

@@ -132,7 +132,7 @@ def better(name: str) -> str:
     """The direction of a figure (see ``Definition``), those of speed included."""
     if name in DEFINITIONS:
         return DEFINITIONS[name].better
-    return "higher" if name == "speed.fps" else "lower"
+    return "higher" if name == "speed.fps" or name.endswith(("_gain", "_gain_ms")) else "lower"
 
 
 def worst_index(name: str, values: Sequence[float]) -> int:

@@ -7,6 +7,7 @@ The first pass of a process is warm-up, the others are its steady state.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from validation.adapter import STAGES_OUTSIDE_FRAMES, per_frame
+from validation.adapter import STAGES_OUTSIDE_FRAMES, kernel_cache, per_frame
 from validation.calibration import Calibrator
 from validation.environment import git
 from validation.errors import HarnessError
@@ -126,13 +127,15 @@ def measure(
 ) -> tuple[Side, Side | None, list[float]]:
     """All rounds, and the calibration's ms of each; the first process of a tree compiles and is not counted.
 
-    A tree in a temporary folder always has to compile, a minute or more.
+    A tree in a temporary folder has to compile, a minute or more, if its kernels are not those of the working tree.
     """
     sides = [Side(base)] if base else []
     sides.append(Side(tree))
     # What a temporary tree compiles goes away with its folder instead of filling the cache of the user.
     caches = {side.tree: side.tree.parent / "cache" for side in sides if side.tree != REPOSITORY}
-    for side in sides:
+    for side in sorted(sides, key=lambda side: side.tree in caches):
+        if side.tree in caches:  # if its kernels are the working tree's, they are compiled by now
+            shutil.copytree(kernel_cache(), caches[side.tree] / "kernels" / kernel_cache().name)
         one_round([side.tree], {**request, "passes": 1}, caches)
     calibrations = []
     with Calibrator() as calibrator:

@@ -93,7 +93,27 @@ def total_rows(record: dict[str, Any]) -> list[str]:
     for source in sources:
         cells = {name: {"value": total["floor_sources"].get(source)} for name, total in totals.items()}
         rows.append(f"{f'median, reference against {source}':<45}" + _cells(cells))
-    return rows
+    return [*rows, *gain_rows(record)]
+
+
+def gain_rows(record: dict[str, Any]) -> list[str]:
+    """How many times as fast as the C++ program's record, where there is one: the frame, its stages."""
+    totals = record["totals"]
+    frame = totals.get("speed.frame_gain")
+    if not frame:
+        return []
+    with_face = [clip["figures"] for clip in record["clips"] if not clip["error"] and clip["faces"] != "none"]
+    values = [figures["speed.frame_gain"]["value"] for figures in with_face if "speed.frame_gain" in figures]
+    stages = ", ".join(
+        f"{name.removeprefix('speed.').removesuffix('_gain')} {total['median']:.2f}"
+        for name, total in totals.items()
+        if name.endswith("_gain") and name != "speed.frame_gain"
+    )
+    return [
+        f"C++ program's time / ours on as many cores, by the calibration workload: median "
+        f"{frame['median']:.2f} ({min(values):.2f} to {max(values):.2f}) over {frame['n']} clips; stages: {stages}; "
+        f"in ms as recorded: {totals['speed.frame_gain_ms']['median']:.2f}"
+    ]
 
 
 def _total_cells(totals: dict[str, Any], key: str) -> str:

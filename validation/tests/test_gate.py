@@ -310,6 +310,31 @@ def test_the_worst_clip_is_the_slowest_not_the_fastest(changed):
     assert totals["speed.mean_ms"]["worst_clip"] == "b"
 
 
+def test_the_gain_over_the_reference_programs_record(changed):
+    """Its 10 ms on a machine that needs 160 ms for the workload, ours on one that needs 80."""
+    theirs = {
+        "ms_per_frame": 10.0, "per_calibration": 0.0625, "calibration_ms": 160.0,
+        "stages_ms": {"landmarks": 6.0, "wait_decode": 0.1},
+    }  # fmt: skip
+    for clip, ms in zip(changed["clips"], (4.0, 2.0, 10.0), strict=True):
+        speed = {
+            "frames": 60, "threads": 2, "mean_ms": ms, "calibration_ms": 80.0, "per_calibration": ms / 80,
+            "reference": {"two_cores": theirs},
+            "stages": {"landmarks": {"mean": 1.5}, "analysis": {"mean": 1.0}},
+        }  # fmt: skip
+        assemble.set_times(clip, speed)
+    gains = [clip["figures"]["speed.frame_gain"]["value"] for clip in changed["clips"]]
+    assert gains == pytest.approx([1.25, 2.5, 0.5])
+    assert changed["clips"][0]["figures"]["speed.frame_gain_ms"]["value"] == 2.5
+    assert changed["clips"][0]["figures"]["speed.landmarks_gain"]["value"] == 2.0
+    assert "speed.analysis_gain" not in changed["clips"][0]["figures"]  # the program's record does not have it
+    changed["totals"] = assemble.totals(changed["clips"])
+    assert changed["totals"]["speed.frame_gain"]["worst_clip"] == "c"
+    (row,) = terminal.gain_rows(changed)
+    assert "median 1.25 (0.50 to 2.50) over 3 clips; stages: landmarks 2.00; in ms as recorded: 2.50" in row
+    assert terminal.gain_rows({**changed, "totals": {}}) == []
+
+
 class TestRecord:
     def test_round_trip(self, run, tmp_path):
         path = record.save(run, tmp_path / "run.json")

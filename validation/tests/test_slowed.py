@@ -62,6 +62,8 @@ def test_the_command_compares_the_copy_with_the_tree(store, tmp_path, monkeypatc
     monkeypatch.setattr(record, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(command, "weights_folder", lambda models: tmp_path)
     monkeypatch.setattr(speedtest, "Calibrator", FakeCalibrator)
+    (tmp_path / "kernels").mkdir()
+    monkeypatch.setattr(speedtest, "kernel_cache", lambda: tmp_path / "kernels")
     (store.folder / "gates.toml").write_text((GOLDEN / "gates.toml").read_text())
 
     def fake(trees: list[Path], request: dict, caches: dict[Path, Path]) -> list[dict]:

@@ -125,12 +125,15 @@ def test_the_command_alternates_the_trees_and_writes_a_whole_record(store, tmp_p
 
     monkeypatch.setattr(speedtest, "one_round", fake)
     monkeypatch.setattr(speedtest, "Calibrator", FakeCalibrator)
+    (tmp_path / "of the tree").mkdir()
+    monkeypatch.setattr(speedtest, "kernel_cache", lambda: tmp_path / "of the tree")
     arguments = ["speed", "--golden", str(store.folder), "--videos", str(tmp_path / "videos"), "--clips", "face"]
     monkeypatch.setattr(speedtest, "worktree", lambda revision: _Here(tmp_path / revision))
     code = main([*arguments, "--base", "HEAD", "--rounds", "5", "-o", str(tmp_path / "speed.json")])
     assert code == 1
     base, tree = tmp_path / "HEAD", REPOSITORY
-    assert calls == [[base], [tree], *[[base, tree], [tree, base]] * 2, [base, tree]]
+    assert calls == [[tree], [base], *[[base, tree], [tree, base]] * 2, [base, tree]]
+    assert (tmp_path / "cache" / "kernels" / "of the tree").is_dir()  # the base need not compile the same again
     data = record.load(tmp_path / "speed.json")
     assert data["speed"]["comparisons"]["mean_ms"]["slower"] is True
     assert len(data["speed"]["tree"]["figures"]) == len(data["speed"]["calibration_ms"]) == 5
