@@ -83,12 +83,13 @@ def _gains(speed: dict[str, Any]) -> dict[str, Figure]:
     if not theirs:
         return {}
     gains = {"speed.frame_gain_ms": Figure(theirs["ms_per_frame"] / speed["mean_ms"], n)}
-    if speed.get("calibration_ms"):
-        gains["speed.frame_gain"] = Figure(theirs["per_calibration"] / speed["per_calibration"], n)
+    if speed.get("calibration_ms") and "per_calibration" in theirs:
+        gain = theirs["per_calibration"] / speed["per_calibration"]
+        gains["speed.frame_gain"] = Figure(gain, n)
         for stage, ms in theirs.get("stages_ms", {}).items():
             if stage in speed["stages"]:
-                ours = speed["stages"][stage]["mean"] / speed["calibration_ms"]
-                gains[f"speed.{stage}_gain"] = Figure(ms / theirs["calibration_ms"] / ours, n)
+                share, their_share = speed["stages"][stage]["mean"] / speed["mean_ms"], ms / theirs["ms_per_frame"]
+                gains[f"speed.{stage}_gain"] = Figure(gain * their_share / share, n)
     return gains
 
 

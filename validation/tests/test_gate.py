@@ -313,8 +313,7 @@ def test_the_worst_clip_is_the_slowest_not_the_fastest(changed):
 def test_the_gain_over_the_reference_programs_record(changed):
     """Its 10 ms on a machine that needs 160 ms for the workload, ours on one that needs 80."""
     theirs = {
-        "ms_per_frame": 10.0, "per_calibration": 0.0625, "calibration_ms": 160.0,
-        "stages_ms": {"landmarks": 6.0, "wait_decode": 0.1},
+        "ms_per_frame": 10.0, "per_calibration": 0.0625, "stages_ms": {"landmarks": 6.0, "wait_decode": 0.1},
     }  # fmt: skip
     for clip, ms in zip(changed["clips"], (4.0, 2.0, 10.0), strict=True):
         speed = {
