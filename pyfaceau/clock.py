@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,22 @@ if TYPE_CHECKING:
 
 #: Called with stage, frame number and nanoseconds, on the thread that ran the stage.
 StageHook = Callable[[str, int, int], None]
+
+
+class _Span:
+    """`StageClock.stage`: a class, as a generator takes a few microseconds a time."""
+
+    __slots__ = ("_clock", "_frame", "_name", "_start")
+
+    def __init__(self, clock: StageClock, name: str, frame: int) -> None:
+        self._clock, self._name, self._frame = clock, name, frame
+
+    def __enter__(self) -> None:
+        self._start = perf_counter_ns()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._clock.add(self._name, self._frame, perf_counter_ns() - self._start)
 
 
 class StageClock:
@@ -39,12 +54,9 @@ class StageClock:
         if self._hook is not None:
             self._hook(stage, frame, nanoseconds)
 
-    @contextmanager
-    def stage(self, name: str, frame: int) -> Iterator[None]:
-        """Time the body as stage ``name`` of ``frame``."""
-        start = perf_counter_ns()
-        yield
-        self.add(name, frame, perf_counter_ns() - start)
+    def stage(self, name: str, frame: int) -> _Span:
+        """Context manager that times its body as stage ``name`` of ``frame``."""
+        return _Span(self, name, frame)
 
     def milliseconds(self) -> dict[str, NDArray[np.float64]]:
         """Per stage, in the order of first use: float64 (calls,) milliseconds."""

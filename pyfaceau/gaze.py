@@ -35,36 +35,6 @@ _F4 = np.float32(4)
 _RADIUS_SQUARED = np.float32(_RADIUS * _RADIUS)
 
 
-def gaze(
-    face: NDArray[np.float32],
-    left_eye: NDArray[np.float32] | None,
-    right_eye: NDArray[np.float32] | None,
-    pose: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gaze directions of both eyes and their common angle.
-
-    Parameters
-    ----------
-    face : f32 (3n,), face landmarks in camera space, all x, all y, all z.
-    left_eye, right_eye : f32 (84,), 28 eye landmarks likewise; "left" is left in the image. None: no such model.
-    pose : f32 (6,), head pose; its angles turn the eyeball's centre.
-
-    Returns
-    -------
-    vectors : f32 (2, 3), unit vectors, left eye first; zeros for a missing eye model.
-    angle : f32 (2,), rad: horizontal and vertical, of the mean vector.
-    """
-    vectors = np.zeros((2, 3), np.float32)
-    angle = np.empty(2, np.float32)
-    face = np.ascontiguousarray(face, np.float32)
-    euler = np.ascontiguousarray(pose[3:], np.float32)
-    for k, eye in enumerate((left_eye, right_eye)):
-        if eye is not None:
-            _gaze(face, np.ascontiguousarray(eye, np.float32), euler, k, vectors[k])
-    _gaze_angle(vectors, angle)
-    return vectors, angle
-
-
 class Eye(Protocol):
     """A fitted eye: rigid parameters f32 (6,), shape parameters f32 (m,), landmarks f32 (2n,) px."""
 
@@ -89,13 +59,15 @@ def eyes_in_space(
     ----------
     eyes : left eye, right eye (in the image), each with its model.
     face : f32 (3n,), face landmarks in camera space.
-    pose : f32 (6,), head pose.
+    pose : f32 (6,), head pose; its angles turn the eyeballs' centres.
     camera : f32 (4,).
     looking : whether there is a gaze; otherwise vectors and angle are 0.
 
     Returns
     -------
-    f32 (2, points of both eyes) px and f32 (3, points of both eyes) mm; then as from `gaze`.
+    flat, deep : f32 (2, points of both eyes) px and f32 (3, points of both eyes) mm.
+    vectors : f32 (2, 3), unit vectors, left eye first.
+    angle : f32 (2,), rad: horizontal and vertical, of the mean vector.
     """
     (left_pdm, left), (right_pdm, right) = eyes
     points = left_pdm.n + right_pdm.n

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pyfaceau.detect.mtcnn import MTCNN
 from pyfaceau.errors import PyfaceauError
 from pyfaceau.face import Face
 from pyfaceau.gaze import eyes_in_space
+from pyfaceau.gray import gray_picture
 from pyfaceau.landmarks.tracker import Track, Tracker, visible_landmarks
 from pyfaceau.pose import head_in_space
 from pyfaceau.threads import Crew, in_background, opencv_threads, prefetched
@@ -177,8 +178,6 @@ class Tracking:
 
     def _decoded(self) -> Iterator[tuple[Frame, NDArray[np.uint8]]]:
         """The frames, each with its grey picture: made here because the tracker is the busiest thread."""
-        import cv2
-
         source = iter(self._frames)
         index = 0
         while True:
@@ -190,7 +189,7 @@ class Tracking:
             frame = item if isinstance(item, Frame) else Frame(index, (index - 1) / _PICTURES_PER_SECOND, item)
             _check_picture(frame)
             decoded = perf_counter_ns()
-            gray = cast("NDArray[np.uint8]", cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2GRAY))
+            gray = gray_picture(frame.bgr)
             self.clock.add("decode", frame.index, decoded - start)
             self.clock.add("gray", frame.index, perf_counter_ns() - decoded)
             yield frame, gray

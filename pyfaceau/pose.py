@@ -16,30 +16,6 @@ from pyfaceau.landmarks.pdm import euler_angles, rotation, shape_3d_kernel
 from pyfaceau.weights.models import PDM
 
 
-def head_pose(
-    shape: NDArray[np.float32], landmarks: NDArray[np.float32], g: NDArray[np.float32], camera: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Position and orientation of the head by perspective-n-point from the fitted shape.
-
-    Parameters
-    ----------
-    shape : f32 (3n,), mm, unrotated (`pyfaceau.landmarks.pdm.shape_3d`).
-    landmarks : f32 (2n,), px.
-    g : f32 (6,), rigid parameters of the face model: the start of the iteration.
-    camera : f32 (4,).
-
-    Returns
-    -------
-    f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad). Zeros when the scale in `g` is 0 or nothing determines a pose.
-    """
-    pose = np.zeros(6, np.float32)
-    points, seen = np.ascontiguousarray(shape, np.float32), np.ascontiguousarray(landmarks, np.float32)
-    g, camera = np.ascontiguousarray(g, np.float32), np.ascontiguousarray(camera, np.float32)
-    if not _head_pose(points, seen, g, camera, pose):
-        _degenerate_pose(points, seen, g, camera, pose)
-    return pose
-
-
 def head_in_space(
     pdm: PDM,
     g: NDArray[np.float32],
@@ -47,7 +23,22 @@ def head_in_space(
     landmarks: NDArray[np.float32],
     camera: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`landmarks_3d` and `head_pose` of a fitted face in one: f32 (3n,), mm, and f32 (6,). All arguments are f32."""
+    """Landmarks of a face in camera space, and position and orientation of the head.
+
+    Depth is that of the model, ``fx / scale + z`` of the rotated shape; x and y follow from the landmarks. The head's
+    pose is found by perspective-n-point from the unrotated shape, the iteration starting at ``g``.
+
+    Parameters
+    ----------
+    g, p : f32 (6,), (m,): the face model fitted to the picture.
+    landmarks : f32 (2n,), px.
+    camera : f32 (4,).
+
+    Returns
+    -------
+    f32 (3n,), mm; and f32 (6,): Tx, Ty, Tz (mm), Rx, Ry, Rz (rad), zeros when the scale in `g` is 0 or nothing
+    determines a pose.
+    """
     points, shape = np.empty(3 * pdm.n, np.float32), np.empty(3 * pdm.n, np.float32)
     pose = np.zeros(6, np.float32)
     if not _head_in_space(pdm.mean, pdm.modes_t, g, p, landmarks, camera, shape, points, pose):
@@ -88,26 +79,6 @@ def _solve_pnp_degenerate(
     except cv2.error:  # fewer than four points, or values that are not finite
         return np.zeros(6)
     return np.concatenate([turn.ravel(), shift.ravel()])
-
-
-def landmarks_3d(
-    pdm: PDM,
-    g: NDArray[np.float32],
-    p: NDArray[np.float32],
-    landmarks: NDArray[np.float32],
-    camera: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Landmarks of a face or an eye in camera space: f32 (3n,), mm.
-
-    Depth is that of the model, ``fx / scale + z`` of the rotated shape; x and y follow from the landmarks f32 (2n,) px.
-    """
-    points = np.empty(3 * pdm.n, np.float32)
-    shape = np.empty(3 * pdm.n, np.float32)
-    _landmarks_3d(
-        pdm.mean, pdm.modes_t, np.ascontiguousarray(g, np.float32), np.ascontiguousarray(p, np.float32),
-        np.ascontiguousarray(landmarks, np.float32), np.ascontiguousarray(camera, np.float32), shape, points,
-    )  # fmt: skip
-    return points
 
 
 @kernel

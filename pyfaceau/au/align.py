@@ -20,6 +20,7 @@ from pyfaceau._linalg import svd_square
 from pyfaceau.au._vectors import warp_row
 from pyfaceau.au.mask import _mask
 from pyfaceau.errors import ModelError, PyfaceauError
+from pyfaceau.gray import gray_picture
 
 if TYPE_CHECKING:
     from pyfaceau.weights.models import PDM
@@ -103,11 +104,7 @@ def aligned_face(
         canonical.rigid, canonical.rms, canonical.lift, canonical.triangles, mask,
         scratch.warp, scratch.mask, scratch.first, scratch.last, face.reshape(canonical.size, -1),
     )  # fmt: skip
-    if gray:
-        import cv2
-
-        return np.asarray(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY))
-    return face
+    return gray_picture(face) if gray else face
 
 
 class AlignScratch:

@@ -6,7 +6,9 @@ in one `Calibration`; starting over is making a new one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +28,16 @@ _HOG_BINS = medians.make_bins(medians.HOG_BINS, *medians.HOG_RANGE, floor=0.0)
 _GEOMETRY_BINS = medians.make_bins(medians.GEOMETRY_BINS, *medians.GEOMETRY_RANGE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Analysis:
-    """What face analysis makes of one frame; everything is 0 (black) on a failed one.
+    """What face analysis makes of one frame; everything is 0 (black) on a failed one. Arrays belong to the receiver.
 
     Attributes
     ----------
     intensity : f64 (17,), sorted by AU name; unclipped in videos, corrected online, 0..5 for single images.
     presence : f64 (18,), 0 or 1.
     hog : f32 (4464,), index (row * 12 + column) * 31 + feature.
+    features : f64 (D,), the descriptor: hog, then geometry.
     geometry : f64 (3n + m,), shape displacements (mm), then shape parameters.
     face : u8 (112, 112, 3), the aligned and masked face, B, G, R.
     g, p : f32 (6,), (m,), the analyser's face model fitted to the landmarks.
@@ -43,10 +46,14 @@ class Analysis:
     intensity: NDArray[np.float64]
     presence: NDArray[np.float64]
     hog: NDArray[np.float32]
-    geometry: NDArray[np.float64]
+    features: NDArray[np.float64]
     face: NDArray[np.uint8]
     g: NDArray[np.float32]
     p: NDArray[np.float32]
+
+    @property
+    def geometry(self) -> NDArray[np.float64]:
+        return self.features[fhog.LENGTH :]
 
 
 class _Rows:
@@ -148,25 +155,20 @@ class FaceAnalyser:
         landmarks : f32 (2n,), x0.. y0.., px.
         detected : the validator's decision about this frame, not the tracker's return value (part 3 §0).
         """
-        state, scorer = self.calibration, self._scorer
-        description = self._describe(bgr, landmarks) if detected else self._nothing()
-        state.update_medians(description.features, detected)
-        intensity: NDArray[np.float64] = np.zeros(scorer.intensities)
-        presence: NDArray[np.float64] = np.zeros(scorer.presences)
+        state = self.calibration
+        found = self._describe(bgr, landmarks) if detected else self._blank(np.zeros)
+        state.update_medians(found.features, detected)
         if detected:
-            if state.median_products is None:
-                products, state.median_products = scorer.products_of_both(description.features, state.median())
-            else:
-                products = scorer.products(description.features)
+            products = self._scorer.predict(found.features, state.median(), found.intensity, found.presence)
             if len(state.products) < REPREDICTED:
-                state.products.append(products)
-            intensity, score = scorer.scores(products, state.median_products)
-            presence = scorer.classes(score)
+                state.products.append(products[0])
+            state.median_products = products[1]
         state.valid.append(bool(detected))
-        state.intensity.append(intensity)
-        state.presence.append(presence)
-        reported = state.online.correct(intensity, detected) if self.online else intensity
-        return description.report(reported, presence)
+        state.intensity.append(found.intensity)
+        state.presence.append(found.presence)
+        if self.online:
+            found.intensity = state.online.correct(found.intensity, detected)
+        return found
 
     def analyse_image(self, bgr: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Analysis:
         """Analyse a picture by itself: intensities 0..5, no medians, no history (part 3 §8).
@@ -175,10 +177,10 @@ class FaceAnalyser:
         """
         if self.predictors.intensity.dynamic.any() or self.predictors.presence.dynamic.any():
             raise PyfaceauError("single images need the static AU predictors: load the set with static=True")
-        description = self._describe(bgr, landmarks)
-        products = self._scorer.products(description.features)
-        intensity, score = self._scorer.scores(products, np.zeros_like(products))
-        return description.report(np.clip(intensity, 0.0, postprocess.HIGHEST), self._scorer.classes(score))
+        found = self._describe(bgr, landmarks)
+        self._scorer.predict(found.features, np.zeros_like(found.features), found.intensity, found.presence)
+        found.intensity = np.clip(found.intensity, 0.0, postprocess.HIGHEST)
+        return found
 
     def finish(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Final AUs of all frames so far, as the rewritten CSV holds them (part 3 §7).
@@ -205,35 +207,18 @@ class FaceAnalyser:
             state.median_products = self._scorer.products(state.median())
         return state.median_products
 
-    def _describe(self, bgr: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> _Description:
+    def _describe(self, bgr: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Analysis:
+        """A face before prediction."""
         landmarks = np.ascontiguousarray(landmarks, dtype=np.float32)
-        description = self._nothing()
-        description.g, description.p, _, _ = fit_to_points(self.predictors.pdm, landmarks)
-        self._describer.describe(
-            bgr, landmarks, description.g, description.p, description.face, description.hog, description.features
-        )
-        return description
+        found = self._blank(np.empty)
+        found.g, found.p, _, _ = fit_to_points(self.predictors.pdm, landmarks)
+        self._describer.describe(bgr, landmarks, found.g, found.p, found.face, found.hog, found.features)
+        return found
 
-    def _nothing(self) -> _Description:
-        return _Description(
-            g=np.zeros(6, np.float32),
-            p=np.zeros(self.predictors.pdm.m, np.float32),
-            face=np.zeros((fhog.SIZE, fhog.SIZE, 3), np.uint8),
-            hog=np.zeros(fhog.LENGTH, np.float32),
-            features=np.zeros(self._describer.length),
-        )
-
-
-@dataclass
-class _Description:
-    """One face before prediction; ``features`` f64 (D,) is HOG and geometry in one."""
-
-    g: NDArray[np.float32]
-    p: NDArray[np.float32]
-    face: NDArray[np.uint8]
-    hog: NDArray[np.float32]
-    features: NDArray[np.float64]
-
-    def report(self, intensity: NDArray[np.float64], presence: NDArray[np.float64]) -> Analysis:
-        geometry = self.features[fhog.LENGTH :]
-        return Analysis(intensity, presence, self.hog, geometry, self.face, self.g, self.p)
+    def _blank(self, make: Callable[..., Any]) -> Analysis:
+        """Arrays of a frame, each as ``make`` makes them from shape and type."""
+        single, scorer = np.float32, self._scorer
+        return Analysis(
+            make(scorer.intensities), make(scorer.presences), make(fhog.LENGTH, single), make(self._describer.length),
+            make((fhog.SIZE, fhog.SIZE, 3), np.uint8), make(6, single), make(self.predictors.pdm.m, single),
+        )  # fmt: skip

@@ -50,21 +50,38 @@ class Scorer:
             column = here.stop
         self._positive = np.array(predictors.presence.positive)
         self._negative = np.array(predictors.presence.negative)
+        self._work = np.empty((2, self._weights.shape[1]))
 
     def products(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """``features . w`` of every predictor: f64 (intensities + presences,)."""
-        out = np.empty(self._weights.shape[1])
-        _products(features, self._weights, out)
-        return out[: self._base.shape[0]]
-
-    def products_of_both(
-        self, features: NDArray[np.float64], median: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`products` of two vectors, with one pass over the weights."""
         out = np.empty((2, self._weights.shape[1]))
-        _products_of_both(features, median, self._weights, out[0], out[1])
-        count = self._base.shape[0]
-        return out[0, :count], out[1, :count]
+        _products(features, features, self._weights, out[0], out[1])
+        return out[0, : self._base.shape[0]]
+
+    def predict(
+        self,
+        features: NDArray[np.float64],
+        median: NDArray[np.float64],
+        intensity: NDArray[np.float64],
+        presence: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Everything about one frame in one kernel.
+
+        Parameters
+        ----------
+        features, median : f64 (D,), descriptor and running median.
+        intensity, presence : f64 (intensities,), (presences,), filled with raw intensities and classes.
+
+        Returns
+        -------
+        f64 (2, intensities + presences): `products` of the descriptor, and of the median.
+        """
+        products = np.empty((2, self._base.shape[0]))
+        _predict(
+            features, median, self._weights, self._work, self._base, self._dynamic, self._positive, self._negative,
+            products, intensity, presence,
+        )  # fmt: skip
+        return products
 
     def scores(
         self, products: NDArray[np.float64], median_products: NDArray[np.float64]
@@ -82,26 +99,11 @@ class Scorer:
 
 
 @kernel(fastmath={"contract"})
-def _products(x, weights, out):
-    """``out = x weights``; four rows at a time, and none whose entries of x are all zero (masked cells)."""
-    for k in range(out.shape[0]):
-        out[k] = 0.0
-    whole = x.shape[0] // 4 * 4
-    for i in range(0, whole, 4):
-        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
-        if a == 0.0 and b == 0.0 and c == 0.0 and d == 0.0:
-            continue
-        wa, wb, wc, wd = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-        for k in range(out.shape[0]):
-            out[k] += (a * wa[k] + b * wb[k]) + (c * wc[k] + d * wd[k])
-    for i in range(whole, x.shape[0]):
-        for k in range(out.shape[0]):
-            out[k] += x[i] * weights[i, k]
+def _products(x, y, weights, x_out, y_out):
+    """``x_out = x weights`` and ``y_out = y weights`` with one pass over the weights.
 
-
-@kernel(fastmath={"contract"})
-def _products_of_both(x, y, weights, x_out, y_out):
-    """``x_out = x weights`` and ``y_out = y weights``, rounded as `_products` rounds them."""
+    Four rows at a time, and none whose entries of x and y are all zero (masked cells).
+    """
     for k in range(x_out.shape[0]):
         x_out[k] = 0.0
         y_out[k] = 0.0
@@ -119,3 +121,17 @@ def _products_of_both(x, y, weights, x_out, y_out):
         for k in range(x_out.shape[0]):
             x_out[k] += x[i] * weights[i, k]
             y_out[k] += y[i] * weights[i, k]
+
+
+@kernel
+def _predict(x, median, weights, work, base, dynamic, positive, negative, products, intensity, presence):
+    """See `Scorer.predict`; ``work`` f64 (2, columns of the weights)."""
+    _products(x, median, weights, work[0], work[1])
+    first = intensity.shape[0]
+    for k in range(base.shape[0]):
+        products[0, k], products[1, k] = work[0, k], work[1, k]
+        score = work[0, k] - base[k] - dynamic[k] * work[1, k]
+        if k < first:
+            intensity[k] = score
+        else:
+            presence[k - first] = positive[k - first] if score > 0.0 else negative[k - first]

@@ -110,17 +110,11 @@ class Certainty:
         self.views = tuple(PreparedView.prepare(view) for view in validator.views)
         if not self.views:
             raise ModelError("detection validator: no views")
+        self._orientations = np.array([view.orientation for view in self.views])
 
     def nearest_view(self, euler: NDArray[np.float32]) -> int:
         """Index of the view with the smallest Euclidean distance of angles (rad); the first one on ties."""
-        x, y, z = float(euler[0]), float(euler[1]), float(euler[2])
-        best, smallest = 0, np.inf
-        for index, view in enumerate(self.views):
-            a, b, c = view.orientation
-            distance = ((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) ** 0.5
-            if distance < smallest:
-                best, smallest = index, distance
-        return best
+        return int(nearest_orientation(self._orientations, euler))
 
     def __call__(self, gray: NDArray[np.uint8], landmarks: NDArray[np.float32], euler: NDArray[np.float32]) -> float:
         """Certainty of ``landmarks``; see :func:`certainty`."""
@@ -154,6 +148,21 @@ def certainty(
     A region of interest of less than two pixels gives 0, and so do landmarks that are no numbers.
     """
     return prepared(gray, landmarks, euler)
+
+
+@kernel
+def nearest_orientation(orientations, euler):
+    """Index of the row of ``orientations`` f64 (nv, 3) that is nearest to ``euler`` f32 (3,); the first one on ties."""
+    best, smallest = 0, np.inf
+    for view in range(orientations.shape[0]):
+        total = 0.0
+        for axis in range(3):
+            d = np.float64(euler[axis]) - orientations[view, axis]
+            total += d * d
+        distance = np.sqrt(total)  # equal distances may come from squares that differ
+        if distance < smallest:
+            best, smallest = view, distance
+    return best
 
 
 @kernel

@@ -23,6 +23,7 @@ from pyfaceau.landmarks.scales import SMALLEST_SCALE, expert_arrays, fit_scales,
 from pyfaceau.threads import Crew
 from pyfaceau.weights.models import LandmarkModel, Part
 
+_NO_ERRORS = np.empty(0)
 _PART_SCALE = 0.9  # parts are fitted where the face is larger than this share of their own scale
 
 
@@ -95,7 +96,9 @@ class Fitter:
         ccnf = [experts for experts in self.experts if isinstance(experts, CCNFExperts)]
         self._ccnf = ccnf if len(ccnf) == len(self.experts) else []
         self._fused = expert_arrays(ccnf) if self._ccnf else None
-        self._plans: dict[FitSettings, tuple[Any, ...]] = {}
+        self._plans: dict[FitSettings, tuple[Any, ...] | None] = {}
+        self._settings: FitSettings | None = None  # of the last plan, which is looked up by their digest else
+        self._plan: tuple[Any, ...] | None = None
 
     def steps(self, settings: FitSettings) -> list[Step]:
         """The scales that a fit goes through."""
@@ -115,18 +118,22 @@ class Fitter:
         """
         if self._fused is None:
             return self._fit_by_scale(gray, g, p, settings)
-        plan = self._plans.get(settings)
-        if plan is None:
-            steps = self.steps(settings)
-            if not steps:
-                return True
-            plan = self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers)
+        if settings is not self._settings:
+            self._prepare(settings)
+        if self._plan is None:
+            return True
         self.view, fitted, likelihood = fit_scales(
-            gray, self._pdm, self._fused, plan, self._frame, settings.iterations, g, p, self.likelihoods,
+            gray, self._pdm, self._fused, self._plan, self._frame, settings.iterations, g, p, self.likelihoods,
             self.likelihood,
         )  # fmt: skip
         self.likelihood = np.float32(likelihood)
         return bool(fitted)
+
+    def _prepare(self, settings: FitSettings) -> None:
+        if settings not in self._plans:
+            steps = self.steps(settings)
+            self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers) if steps else None
+        self._settings, self._plan = settings, self._plans[settings]
 
     def _fit_by_scale(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
         for step in self.steps(settings):
@@ -152,7 +159,7 @@ class Fitter:
     def from_points(self, landmarks: np.ndarray, g: np.ndarray, p: np.ndarray) -> None:
         """Set ``g`` and ``p`` to the model's fit to 2-D landmarks [2n]; x = 0 marks a missing one."""
         pdm = self.pdm
-        fit_points_kernel(pdm.mean, pdm.modes, self.prior, landmarks, g, p, np.empty(0))
+        fit_points_kernel(pdm.mean, pdm.modes, self.prior, landmarks, g, p, _NO_ERRORS)
 
     def buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Work space of a window: areas [n, w + 10, w + 10] and response maps [n, w, w], float32."""
@@ -184,16 +191,17 @@ class PartState:
 
 
 class PartFitter:
-    """A part of the face: found from the main model's landmarks, refined, and written back."""
+    """A part of the face: found from the main model's landmarks (``points`` of them), refined, and written back."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, points: int) -> None:
         self.name = part.name
         self.fitter = Fitter(part.model)
         n = part.model.pdm.n
         self.pdm = part.model.pdm
         self._smallest_face = _PART_SCALE * part.model.patches[0].scale
         main, own = part.pairs[:, 0].astype(np.intp), part.pairs[:, 1].astype(np.intp)
-        self._main, self._own, self._n = main, own, n
+        # The same points in shape vectors of the main model and of the part.
+        self._main, self._own = np.concatenate([main, points + main]), np.concatenate([own, n + own])
         self.settings = PART_SETTINGS.get(part.name, FitSettings())
         self.state = PartState(
             np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
@@ -205,9 +213,8 @@ class PartFitter:
 
     def refine(self, gray: np.ndarray, landmarks: np.ndarray, main_scale: float) -> bool:
         """Fit the part inside the main model's ``landmarks`` [2N]; True where the picture was looked at."""
-        total = landmarks.shape[0] // 2
-        given = np.zeros(2 * self._n, np.float32)
-        given[self._own], given[self._n + self._own] = landmarks[self._main], landmarks[total + self._main]
+        given = np.zeros(2 * self.pdm.n, np.float32)
+        given[self._own] = landmarks[self._main]
         state = self.state
         self.fitter.from_points(given, state.g, state.p)
         fitted = self.fits(main_scale)
@@ -218,9 +225,7 @@ class PartFitter:
 
     def write_back(self, landmarks: np.ndarray) -> None:
         """Copy the part's mapped points into the main model's ``landmarks`` [2N]."""
-        total = landmarks.shape[0] // 2
-        own = self.state.landmarks
-        landmarks[self._main], landmarks[total + self._main] = own[self._own], own[self._n + self._own]
+        landmarks[self._main] = self.state.landmarks[self._own]
 
 
 def refine_parts(

@@ -81,7 +81,7 @@ class Tracker:
         self._model, self._detector, self._crew = model, detector, crew
         self._fitter = Fitter(model, crew)
         self._spare_fitters: list[Fitter] = []
-        self._parts = [PartFitter(part) for part in model.parts]
+        self._parts = [PartFitter(part, model.pdm.n) for part in model.parts]
         self._certainty = Certainty(model.validator) if model.validator is not None and config.validate else None
         self._early_termination = model.early_termination
         # The reference scales its parameters for its default model, recognised by name.

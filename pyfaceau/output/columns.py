@@ -22,49 +22,43 @@ HEAD = ("frame", "face_id", "timestamp")
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring columns of one source and one number of decimals."""
+    """Neighbouring columns of one source."""
 
     names: tuple[str, ...]
-    decimals: int
-    read: Callable[[Face], Any]  #: float32 values, as many as names, in their order, from a face
+    decimals: int | tuple[int, ...]  #: of all, or of each
+    read: Callable[[Face], Any]  #: the values, as many as names, in their order if flattened, from a face
 
 
 def _indexed(prefixes: Iterable[str], count: int) -> tuple[str, ...]:
     return tuple(f"{prefix}{i}" for prefix in prefixes for i in range(count))
 
 
-def _planar(points: Any) -> NDArray[np.float32]:
-    """(n, d) points as all x, then all y, ...; a view where the points are one of a planar array."""
-    planar: NDArray[np.float32] = points.T.reshape(-1)
-    return planar
+def _across(points: Any) -> Any:
+    """(n, d) points as d rows: all x, then all y, ..."""
+    return points.T
 
 
 def _gaze_blocks() -> list[Block]:
     vectors = tuple(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz")
     return [
-        Block(vectors, 6, lambda face: face.gaze.reshape(-1)),
+        Block(vectors, 6, lambda face: face.gaze),
         Block(("gaze_angle_x", "gaze_angle_y"), 3, lambda face: face.gaze_angle),
-        Block(_indexed(("eye_lmk_x_", "eye_lmk_y_"), 56), 1, lambda face: _planar(face.eye_landmarks)),
-        Block(_indexed(("eye_lmk_X_", "eye_lmk_Y_", "eye_lmk_Z_"), 56), 1, lambda face: _planar(face.eye_landmarks_3d)),
+        Block(_indexed(("eye_lmk_x_", "eye_lmk_y_"), 56), 1, lambda face: _across(face.eye_landmarks)),
+        Block(_indexed(("eye_lmk_X_", "eye_lmk_Y_", "eye_lmk_Z_"), 56), 1, lambda face: _across(face.eye_landmarks_3d)),
     ]
 
 
 def _blocks(groups: frozenset[str], modes: int) -> list[Block]:
-    blocks = [
-        Block(("confidence",), 2, lambda face: np.array((face.confidence,), np.float32)),
-        Block(("success",), 0, lambda face: np.array((face.success,), np.float32)),
-    ]
+    blocks = [Block(("confidence", "success"), (2, 0), lambda face: (face.confidence, face.success))]
     if "gaze" in groups:
         blocks += _gaze_blocks()
     if "pose" in groups:
-        blocks += [
-            Block(("pose_Tx", "pose_Ty", "pose_Tz"), 1, lambda face: face.pose[:3]),
-            Block(("pose_Rx", "pose_Ry", "pose_Rz"), 3, lambda face: face.pose[3:]),
-        ]
+        names = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
+        blocks.append(Block(names, (1, 1, 1, 3, 3, 3), lambda face: face.pose))
     if "2d" in groups:
-        blocks.append(Block(_indexed(("x_", "y_"), 68), 1, lambda face: _planar(face.landmarks)))
+        blocks.append(Block(_indexed(("x_", "y_"), 68), 1, lambda face: _across(face.landmarks)))
     if "3d" in groups:
-        blocks.append(Block(_indexed(("X_", "Y_", "Z_"), 68), 1, lambda face: _planar(face.landmarks_3d)))
+        blocks.append(Block(_indexed(("X_", "Y_", "Z_"), 68), 1, lambda face: _across(face.landmarks_3d)))
     if "pdm" in groups:
         rigid = ("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty")
         blocks += [
@@ -96,9 +90,10 @@ class Layout:
         if unknown := chosen - frozenset(COLUMN_GROUPS):
             raise ValueError(f"unknown column groups: {sorted(unknown)}")
         self.groups = chosen
-        self._blocks = _blocks(chosen, modes)
-        self.values = tuple(name for block in self._blocks for name in block.names)
-        self.decimals = np.array([block.decimals for block in self._blocks for _ in block.names], np.uint8)
+        blocks = _blocks(chosen, modes)
+        self._readers = [block.read for block in blocks]
+        self.values = tuple(name for block in blocks for name in block.names)
+        self.decimals = np.concatenate([np.full(len(block.names), block.decimals, np.uint8) for block in blocks])
         self.au_names: tuple[str, ...] = ()
         if "aus" in chosen:
             self.au_names = (*(f"{name}_r" for name in intensity), *(f"{name}_c" for name in presence))
@@ -110,4 +105,4 @@ class Layout:
 
     def fill(self, face: Face, out: NDArray[np.float32]) -> None:
         """Write the float32 values of a row into ``out`` (W,)."""
-        np.concatenate([block.read(face) for block in self._blocks], out=out)
+        np.concatenate([read(face) for read in self._readers], axis=None, out=out)

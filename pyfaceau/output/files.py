@@ -5,20 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyfaceau.errors import PyfaceauError
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write ``path`` into one line with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise PyfaceauError(f"cannot write {path}: {reason}: choose another place with -o or --out-dir") from error
+class writing:
+    """Turns the operating system's refusal to write ``path`` into one line with a remedy."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise PyfaceauError(
+                f"cannot write {self._path}: {reason}: choose another place with -o or --out-dir"
+            ) from error
 
 
 def prepare_folder(folder: Path) -> None:

@@ -51,7 +51,9 @@ class CsvWriter:
         self._layout = layout
         self._dialect = DIALECTS[dialect]
         self._separator = self._dialect.value if layout.au_names else self._dialect.value_without_aus
+        self._head = self._separator.join((b"%d", b"%d", b"%.3f", b""))
         self._format = RowFormatter(layout.decimals, self._separator)
+        self._row_end = b"\n" if layout.au_names else self._dialect.line_end
         self._values = np.empty(len(layout.values), np.float32)
         self._final = PartFile(path)
         self._rows = PartFile(_rows_of(path)) if layout.au_names else self._final
@@ -68,11 +70,9 @@ class CsvWriter:
     def write(self, face: Face) -> None:
         """Append the row of ``face``."""
         self._layout.fill(face, self._values)
-        head = self._separator.join((b"%d" % face.frame, b"%d" % face.face_id, b"%.3f" % face.timestamp, b""))
+        head = self._head % (face.frame, face.face_id, face.timestamp)
         with writing(self.path):
-            self._rows.file.write(head)
-            self._rows.file.write(self._format(self._values))
-            self._rows.file.write(b"\n" if self._layout.au_names else self._dialect.line_end)
+            self._rows.file.write(b"".join((head, self._format(self._values), self._row_end)))
         self._count += 1
 
     def close(self, intensity: NDArray[np.float64] | None, presence: NDArray[np.float64] | None) -> None:

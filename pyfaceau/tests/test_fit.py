@@ -35,7 +35,7 @@ TRACKING = FitSettings(windows=(0, 9, 7, 0))
 
 
 def fresh_parts(model: LandmarkModel) -> list[PartFitter]:
-    return [PartFitter(part) for part in model.parts]
+    return [PartFitter(part, model.pdm.n) for part in model.parts]
 
 
 def start_of(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
@@ -402,7 +402,7 @@ def tiny_with_part(name: str = "inner") -> LandmarkModel:
 def test_parts_are_fitted_in_faces_larger_than_a_share_of_their_scale(scale: float, fitted: bool) -> None:
     """More than 0.9 px per mm for parts whose first scale is 1.0. Without a fit their shape is that of the points."""
     model = tiny_with_part()
-    part = PartFitter(model.parts[0])
+    part = PartFitter(model.parts[0], model.pdm.n)
     landmarks = shape_2d(model.pdm, *tiny_start())
     assert part.refine(wave_picture(), landmarks, scale) == fitted
     given = np.zeros(12, np.float32)
@@ -467,7 +467,8 @@ def test_one_fitted_part_is_enough_for_a_write_back_of_all() -> None:
 
 
 def test_part_states_copy_deeply() -> None:
-    part = PartFitter(tiny_with_part().parts[0])
+    model = tiny_with_part()
+    part = PartFitter(model.parts[0], model.pdm.n)
     kept = part.state.copy()
     part.state.g[0] = part.state.p[0] = part.state.landmarks[0] = 99
     assert kept.g[0] == 1 and kept.p[0] == 0 and kept.landmarks[0] == 0

@@ -8,7 +8,6 @@ import pytest
 
 from pyfaceau import pose
 from pyfaceau._pnp import solve_pnp
-from pyfaceau.landmarks.pdm import shape_3d
 from pyfaceau.tests import au_data as data
 from pyfaceau.tests.shared import needs_shared, stage
 
@@ -70,26 +69,22 @@ def test_pose_of_a_known_head():
     turn, _ = cv2.Rodrigues(r)
     landmarks = project(shape, turn, np.array([30.0, -20.0, 650.0]))
     g = np.array([500 / 640, 0.1, -0.2, 0.05, 345, 225], F)
-    found = pose.head_pose(shape, landmarks, g, CAMERA)
+    _, found = pose.head_in_space(data.made_up_pdm(), g, np.zeros(5, F), landmarks, CAMERA)
     assert found.dtype == F
     np.testing.assert_allclose(found[:3], [30, -20, 650], atol=0.01)
     np.testing.assert_allclose(found[3:], euler, atol=1e-5)
 
 
 def test_without_scale_there_is_no_pose():
-    shape = data.made_up_pdm().mean
-    assert not pose.head_pose(shape, np.zeros(136, F), np.zeros(6, F), CAMERA).any()
+    _, found = pose.head_in_space(data.made_up_pdm(), np.zeros(6, F), np.zeros(5, F), np.zeros(136, F), CAMERA)
+    assert not found.any()
 
 
-def test_landmarks_in_one_place_and_not_a_number_do_not_raise():
-    shape = data.made_up_pdm().mean
+@pytest.mark.parametrize("place", [0.0, np.nan])
+def test_landmarks_in_one_place_and_not_a_number_do_not_raise(place: float):
     g = np.array([1, 0, 0, 0, 0, 0], F)
-    assert pose.head_pose(shape, np.zeros(136, F), g, CAMERA).shape == (6,)
-    assert pose.head_pose(shape, np.full(136, np.nan, F), g, CAMERA).shape == (6,)
-    pdm, p = data.made_up_pdm(), np.zeros(5, F)
-    for landmarks in (np.zeros(136, F), np.full(136, np.nan, F)):
-        _, found = pose.head_in_space(pdm, g, p, landmarks, CAMERA)
-        np.testing.assert_array_equal(found, pose.head_pose(shape_3d(pdm, p), landmarks, g, CAMERA))
+    points, found = pose.head_in_space(data.made_up_pdm(), g, np.zeros(5, F), np.full(136, place, F), CAMERA)
+    assert points.shape == (204,) and found.shape == (6,)
 
 
 def test_landmarks_in_space_project_to_themselves():
@@ -97,7 +92,7 @@ def test_landmarks_in_space_project_to_themselves():
     rng = np.random.default_rng(2)
     g, p = np.array([0.8, 0.1, -0.3, 0.2, 300, 250], F), rng.normal(0, 4, 5).astype(F)
     landmarks = rng.uniform(100, 400, 136).astype(F)
-    x, y, z = pose.landmarks_3d(pdm, g, p, landmarks, CAMERA).reshape(3, -1)
+    x, y, z = pose.head_in_space(pdm, g, p, landmarks, CAMERA)[0].reshape(3, -1)
     np.testing.assert_allclose(x / z * 500 + 320, landmarks[:68], rtol=1e-5)
     np.testing.assert_allclose(y / z * 500 + 240, landmarks[68:], rtol=1e-5)
     assert z.mean() == pytest.approx(500 / 0.8, rel=0.05)
@@ -110,26 +105,7 @@ def test_recorded_poses_to_the_bit(clip: str):
     first = int(np.argmax(arrays["returned_success"] > 0))  # before it the reference's pose is noise
     for i in range(len(arrays["frames"])):
         g, p, landmarks = arrays["params_global"][i], arrays["params_local"][i], data.landmarks(clip, i + 1)
-        points = pose.landmarks_3d(pdm, g, p, landmarks, arrays["camera"])
+        points, found = pose.head_in_space(pdm, g, p, landmarks, arrays["camera"])
         np.testing.assert_array_equal(points, data.vector(arrays["landmarks_3d"][i]))
         if i >= first:
-            found = pose.head_pose(shape_3d(pdm, p), landmarks, g, arrays["camera"])
             np.testing.assert_array_equal(found, arrays["pose"][i])
-            both = pose.head_in_space(pdm, g, p, landmarks, arrays["camera"])
-            np.testing.assert_array_equal(both[0], points)
-            np.testing.assert_array_equal(both[1], found)
-
-
-@needs_shared
-@pytest.mark.parametrize("clip", list(data.CLIPS))
-def test_recorded_eyes_in_space_to_the_bit(clip: str):
-    arrays = stage(clip, "light")
-    models = {part.name: part.model.pdm for part in data.clnf().parts}
-    for k, name in enumerate(("left_eye", "right_eye")):
-        points = slice(28 * k, 28 * (k + 1))
-        for i in range(len(arrays["frames"])):
-            found = pose.landmarks_3d(
-                models[f"{name}_28"], arrays[f"{name}_params_global"][i], arrays[f"{name}_params_local"][i],
-                data.vector(arrays["eye_landmarks_2d"][i, points]), arrays["camera"],
-            )  # fmt: skip
-            np.testing.assert_array_equal(found, data.vector(arrays["eye_landmarks_3d"][i, points]))

@@ -62,16 +62,22 @@ def test_many_frames_at_once_equal_one_by_one():
         np.testing.assert_array_equal(score[i], one[1])
 
 
-def test_two_vectors_in_one_pass_equal_one_by_one():
-    scorer = Scorer(data.made_up_predictors())
+def test_a_frame_in_one_call_equals_its_steps():
+    models = data.made_up_predictors()
+    scorer = Scorer(models)
     rng = np.random.default_rng(5)
     length = 4464 + 204 + 5
     for _ in range(5):
-        x, y = descriptor(rng, length), descriptor(rng, length)
-        y[2000:2031] = 0
-        both = scorer.products_of_both(x, y)
-        np.testing.assert_array_equal(both[0], scorer.products(x))
-        np.testing.assert_array_equal(both[1], scorer.products(y))
+        x, median = descriptor(rng, length), descriptor(rng, length)
+        median[2000:2031] = 0
+        intensity, presence = np.empty(scorer.intensities), np.empty(scorer.presences)
+        products = scorer.predict(x, median, intensity, presence)
+        np.testing.assert_array_equal(products[0], scorer.products(x))
+        np.testing.assert_array_equal(products[1], scorer.products(median))
+        raw, score = scorer.scores(*products)
+        np.testing.assert_array_equal(intensity, raw)
+        np.testing.assert_array_equal(presence, scorer.classes(score))
+        assert set(presence) <= {0.0, 1.0}
 
 
 def test_classes_follow_the_files_and_zero_is_not_positive():
