@@ -13,7 +13,8 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, factor_row, subtract_multiple
+from pyfaceau._simd import LANES
+from pyfaceau._simd_solve import factor_row, subtract_multiple
 
 #: OpenCV multiplies and inverts matrices of fewer rows itself, and hands larger ones to BLAS and LAPACK.
 OPENCV_ROWS = 100
@@ -43,7 +44,6 @@ def cholesky_solve(h, b, pivots):
         False, and ``b`` all zero, when ``h`` is not positive definite.
     """
     size, stride = b.shape[0], h.shape[1]
-    flat = h.reshape(-1)
     # Row j of the upper triangle receives column j of the factor, so that what belongs to neighbouring rows lies side
     # by side; every element still sees its subtractions in the order k = 0, 1, ... The right-hand side is one row more
     # of the matrix: its factor is the solution of the first triangular system. Vectors start at a multiple of eight,
@@ -63,13 +63,13 @@ def cholesky_solve(h, b, pivots):
         while at <= size:
             vectors = size // LANES + 1 - at // LANES
             if vectors >= 3:
-                _row_3(flat, j, stride, at, np.float64(inverse), pivots)
+                _row_3(h, j, stride, at, np.float64(inverse), pivots)
                 at += 3 * LANES
             elif vectors == 2:
-                _row_2(flat, j, stride, at, np.float64(inverse), pivots)
+                _row_2(h, j, stride, at, np.float64(inverse), pivots)
                 at += 2 * LANES
             else:
-                _row_1(flat, j, stride, at, np.float64(inverse), pivots)
+                _row_1(h, j, stride, at, np.float64(inverse), pivots)
                 at += LANES
     for k in range(size):
         pivots[k] = h[k, size]
@@ -77,7 +77,7 @@ def cholesky_solve(h, b, pivots):
             h[k, i] = h[i, k]
     for k in range(size - 1, -1, -1):
         b[k] = np.float32(pivots[k] * np.float64(b[k]))
-        subtract_multiple(flat, k * stride, b[k], pivots, 0, (k + LANES - 1) // LANES)
+        subtract_multiple(h, k * stride, b[k], pivots, 0, (k + LANES - 1) // LANES)
     return True
 
 

@@ -12,10 +12,13 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve
-from pyfaceau._simd import paired_moments
+from pyfaceau._simd import LANES
+from pyfaceau._simd_solve import row_moments
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
 from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.cache import derived_arrays
+
+_eight_rows = row_moments(LANES // 2)
 
 
 @cache
@@ -51,9 +54,9 @@ def _cell_moments(window, moments):
 
 
 @kernel
-def mean_positions(responses, table, moments, landmarks, places, count, sums, means):
+def mean_positions(responses, table, moments, landmarks, places, count, starts, sums, means):
     """Kernel-weighted mean positions around places in response maps: three float32 sums in raster order, as the
-    reference, for two landmarks at a time. The shifts then agree to the bit.
+    reference, for eight landmarks at a time. The shifts then agree to the bit.
 
     Parameters
     ----------
@@ -66,22 +69,20 @@ def mean_positions(responses, table, moments, landmarks, places, count, sums, me
         Whose maps.
     places, means : np.ndarray [shape=(>= count, 2), dtype=float32], in / out
         x, y in response pixels; places must lie in the map.
-    sums : np.ndarray [shape=(8,), dtype=float32]
-        Work space.
+    starts, sums : np.ndarray [shape=(2, padded), dtype=int64] and [shape=(4 padded,), dtype=float32]
+        Work space; padded is a multiple of eight, >= count.
     """
     w = responses.shape[1]
     cells, steps, tenth = w * w, table.shape[0], np.float32(0.1)
-    maps, kernels = responses.reshape(-1), table.reshape(-1)
-    for k in range(0, count, 2):
-        other = min(k + 1, count - 1)
-        k_row = int(np.float64(places[k, 0] / tenth) + 0.5) * steps + int(np.float64(places[k, 1] / tenth) + 0.5)
-        row = int(np.float64(places[other, 0] / tenth) + 0.5) * steps + int(np.float64(places[other, 1] / tenth) + 0.5)
-        paired_moments(
-            maps, landmarks[k] * cells, landmarks[other] * cells, kernels, k_row * cells, row * cells,
-            moments, cells, sums,
-        )  # fmt: skip
-        means[k, 0], means[k, 1] = sums[1] / sums[0], sums[2] / sums[0]
-        means[other, 0], means[other, 1] = sums[5] / sums[4], sums[6] / sums[4]
+    padded = padded_columns(count)
+    for k in range(padded):
+        i = min(k, count - 1)  # the last group is filled up with the last landmark
+        x, y = int(np.float64(places[i, 0] / tenth) + 0.5), int(np.float64(places[i, 1] / tenth) + 0.5)
+        starts[0, k], starts[1, k] = landmarks[i] * cells, (x * steps + y) * cells
+    for at in range(0, padded, LANES):
+        _eight_rows(responses, table, starts, at, starts.shape[1] + at, moments, cells, sums)
+    for k in range(count):
+        means[k, 0], means[k, 1] = sums[4 * k + 1] / sums[4 * k], sums[4 * k + 2] / sums[4 * k]
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
@@ -138,15 +139,12 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
-    places, means, sums = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32), np.empty(8, np.float32)
+    places, means = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32)
+    starts, sums = np.empty((2, padded_columns(n)), np.int64), np.empty(4 * padded_columns(n), np.float32)
     seen, moments = np.empty(n, np.int64), np.empty(4 * w * w, np.float32)
     _cell_moments(w, moments)
     padded = padded_columns(columns)
-    j, h, even = (
-        np.zeros((2 * n, padded), np.float32),
-        np.empty((padded, system_stride(columns)), np.float32),
-        np.empty(160, np.float32),
-    )
+    j, h = np.zeros((2 * n, padded), np.float32), np.empty((padded, system_stride(columns)), np.float32)
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
     b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
@@ -183,7 +181,7 @@ def rlms(
             dy = dy if dy > zero else zero
             places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
             count += 1
-        mean_positions(responses, table, moments, seen, places, count, sums, means)
+        mean_positions(responses, table, moments, seen, places, count, starts, sums, means)
         for k in range(count):
             i, sx, sy = seen[k], means[k, 0] - places[k, 0], means[k, 1] - places[k, 1]
             shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
@@ -192,7 +190,7 @@ def rlms(
                 for k in range(columns):
                     jw[i, k] = j[i, k] * weights[i]
                     jw[n + i, k] = j[n + i, k] * weights[i]
-        normal_matrix(jw, j, columns, even, h)
+        normal_matrix(jw, j, columns, h)
         gradient(jw, shifts, columns, total, b)
         if not rigid:
             for k in range(m):
