@@ -24,21 +24,21 @@ _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _FUSE = ("contract",)
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
+def _splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     """A vector with ``scalar`` in every lane."""
-    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(lane, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+    return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
-def _vector_at(builder: Any, pointer: Any, offset: int = 0) -> Any:
+def _vector_at(builder: Any, pointer: Any, offset: int = 0, lanes: int = LANES) -> Any:
     """Address of the (unaligned) vector ``offset`` elements after ``pointer``."""
-    vector = ir.VectorType(pointer.type.pointee, LANES)
+    vector = ir.VectorType(pointer.type.pointee, lanes)
     return builder.bitcast(builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]), vector.as_pointer())
 
 
-def _load(builder: Any, pointer: Any, offset: int = 0) -> Any:
-    return builder.load(_vector_at(builder, pointer, offset), align=4)
+def _load(builder: Any, pointer: Any, offset: int = 0, lanes: int = LANES) -> Any:
+    return builder.load(_vector_at(builder, pointer, offset, lanes), align=4)
 
 
 def _data(context: Any, builder: Any, signature: Any, args: Any, position: int, offset: Any = None) -> Any:

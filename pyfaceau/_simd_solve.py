@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _VECTOR, LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _INTEGERS, _VECTOR, LANES, _data, _load, _splat, _vector_at
 
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(64)
@@ -22,7 +22,7 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
     """An intrinsic for a ``rows`` x ``8 vectors`` tile of a float32 matrix product, in one or two chains.
 
     The returned function has the signature
-    ``(a, first, a_step, b, start, b_step, depth, out, to, out_stride)``, arrays flat. For r < rows and c < 8 vectors
+    ``(a, first, a_step, b, start, b_step, depth, out, to, out_stride)``, arrays contiguous. For r < rows and c < 8 vectors
     ``out[to + r out_stride + c]`` becomes the sum over k < depth of
     ``a[first + k a_step + r] * b[start + k b_step + c]``: a chain of fused operations in the order of k; or one of
     even and one of odd k, added at the end, where those k beyond a multiple of eight join the even ones. Nothing is
@@ -76,7 +76,7 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
 def wide_sums(vectors: int) -> Any:
     """An intrinsic for weighted sums of ``8 vectors`` neighbouring columns of a float32 matrix, in float64.
 
-    The returned function has the signature ``(matrix, start, step, weights, depth, out, to)``, arrays flat: for c <
+    The returned function has the signature ``(matrix, start, step, weights, depth, out, to)``, arrays contiguous: for c <
     8 vectors ``out[to + c]`` (float64) becomes the sum over k < depth of ``matrix[start + k step + c] * weights[k]``,
     added in the order of k; the products are exact. Nothing is checked.
     """
@@ -110,8 +110,8 @@ def wide_sums(vectors: int) -> Any:
 def factor_row(vectors: int) -> Any:
     """An intrinsic for ``8 vectors`` elements of one row of a Cholesky factor, in the reference's order of roundings.
 
-    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride``
-    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``,
+    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (rows ``stride`` apart) is
+    float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``,
     k = 0 .. row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces
     it, and its square is taken off ``pivots[i]``. Nothing is checked.
     """
@@ -119,26 +119,28 @@ def factor_row(vectors: int) -> Any:
     @intrinsic
     def factor(typingctx, h, row, stride, at, inverse, pivots):
         def generate(context, builder, signature, args):
-            wide = ir.VectorType(ir.DoubleType(), LANES)
+            four = LANES // 2  # a vector of eight products would be taken apart to be widened
+            narrow, wide = (ir.VectorType(kind, four) for kind in (ir.FloatType(), ir.DoubleType()))
+            offsets = range(0, LANES * vectors, four)
             matrix = _data(context, builder, signature, args, 0)
             squares = _data(context, builder, signature, args, 5, args[3])
             target = builder.gep(matrix, [builder.add(builder.mul(args[1], args[2]), args[3])])
             sums = [
-                cgutils.alloca_once_value(builder, builder.fpext(_load(builder, target, LANES * v), wide))
-                for v in range(vectors)
+                cgutils.alloca_once_value(builder, builder.fpext(_load(builder, target, i, four), wide))
+                for i in offsets
             ]
             with cgutils.for_range(builder, args[1]) as loop:
                 line = builder.gep(matrix, [builder.mul(loop.index, args[2])])
-                pivot = _splat(builder, builder.load(builder.gep(line, [args[1]])))
+                pivot = _splat(builder, builder.load(builder.gep(line, [args[1]])), four)
                 values = builder.gep(line, [args[3]])
-                for v in range(vectors):
-                    product = builder.fpext(builder.fmul(_load(builder, values, LANES * v), pivot), wide)
-                    builder.store(builder.fsub(builder.load(sums[v]), product), sums[v])
-            factor = _splat(builder, args[4])
-            for v in range(vectors):
-                result = builder.fptrunc(builder.fmul(builder.load(sums[v]), factor), _VECTOR)
-                builder.store(result, _vector_at(builder, target, LANES * v), align=4)
-                result, slot = builder.fpext(result, wide), _vector_at(builder, squares, LANES * v)
+                for i, total in zip(offsets, sums, strict=True):
+                    product = builder.fpext(builder.fmul(_load(builder, values, i, four), pivot), wide)
+                    builder.store(builder.fsub(builder.load(total), product), total)
+            factor = _splat(builder, args[4], four)
+            for i, total in zip(offsets, sums, strict=True):
+                result = builder.fptrunc(builder.fmul(builder.load(total), factor), narrow)
+                builder.store(result, _vector_at(builder, target, i, four), align=4)
+                result, slot = builder.fpext(result, wide), _vector_at(builder, squares, i, four)
                 left = builder.fsub(builder.load(slot, align=8), builder.fmul(result, result))
                 builder.store(left, slot, align=8)
             return context.get_dummy_value()
@@ -150,8 +152,68 @@ def factor_row(vectors: int) -> Any:
 
 
 @intrinsic
+def transpose_block(typingctx, matrix, start, to, stride):
+    """``matrix[to + 8 rows] = matrix[start + 8 rows]`` transposed: 8 x 8 float32, rows ``stride`` apart."""
+
+    def generate(context, builder, signature, args):
+        source, target = (_data(context, builder, signature, args, 0, at) for at in args[1:3])
+        steps = [builder.mul(args[3], ir.Constant(_INDEX, r)) for r in range(LANES)]
+        rows = [_load(builder, builder.gep(source, [step])) for step in steps]
+        # Three times: rows that are ``apart`` exchange every second group of ``apart`` elements.
+        for apart in (1, 2, 4):
+            low = [i if i & apart == 0 else LANES + i - apart for i in range(LANES)]
+            high = [i + apart if i & apart == 0 else LANES + i for i in range(LANES)]
+            masks = [ir.Constant(_INTEGERS, lanes) for lanes in (low, high)]
+            for r in (r for r in range(LANES) if r & apart == 0):
+                pair = rows[r], rows[r + apart]
+                rows[r], rows[r + apart] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        for row, step in zip(rows, steps, strict=True):
+            builder.store(row, _vector_at(builder, builder.gep(target, [step])), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(matrix, size, size, size), generate
+
+
+@intrinsic
+def turned_vectors(typingctx, vectors, points, count, r, scale, out, to, step):
+    """Derivatives of ``points`` image points by ``count`` >= 8 coefficients: the turned and scaled vectors.
+
+    ``vectors`` (float32 [3 points, count]) holds their x, y, z. For rows 0 and 1 of ``r`` (float32 [3, 3])
+    ``out[to + (row points + i) step + k]`` becomes ``scale * ((r0 * x + r1 * y) + r2 * z)``, every step rounded.
+    """
+
+    def generate(context, builder, signature, args):
+        axes, turn, target = (
+            _data(context, builder, signature, args, *which) for which in ((0,), (3,), (5, args[6]))
+        )
+        rotation = [_splat(builder, builder.load(builder.gep(turn, [ir.Constant(_INDEX, i)]))) for i in range(6)]
+        scale, pitch, eight = _splat(builder, args[4]), builder.mul(args[1], args[2]), ir.Constant(_INDEX, LANES)
+        last = builder.sub(args[2], eight)
+        groups = builder.udiv(builder.add(args[2], ir.Constant(_INDEX, LANES - 1)), eight)
+        with cgutils.for_range(builder, args[1]) as point:
+            first = builder.gep(axes, [builder.mul(point.index, args[2])])
+            places = [
+                builder.gep(target, [builder.mul(i, args[7])]) for i in (point.index, builder.add(args[1], point.index))
+            ]
+            with cgutils.for_range(builder, groups) as loop:
+                k = builder.mul(loop.index, eight)
+                k = builder.select(builder.icmp_signed("<", k, last), k, last)  # may redo some of the group before
+                at = [builder.gep(first, [builder.add(k, builder.mul(pitch, ir.Constant(_INDEX, a)))]) for a in range(3)]
+                x, y, z = (_load(builder, pointer) for pointer in at)
+                for place, (r0, r1, r2) in zip(places, (rotation[:3], rotation[3:]), strict=True):
+                    total = builder.fadd(builder.fmul(r0, x), builder.fmul(r1, y))
+                    total = builder.fmul(scale, builder.fadd(total, builder.fmul(r2, z)))
+                    builder.store(total, _vector_at(builder, builder.gep(place, [k])), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(vectors, size, size, r, types.float32, out, size, size), generate
+
+
+@intrinsic
 def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
-    """``sums[at + i] -= h[first + i] * weight`` for i < 8 ``vectors``: float32 product, float64 sum; ``h`` is flat."""
+    """``sums[at + i] -= h[first + i] * weight`` for i < 8 ``vectors``: float32 product, float64 sum."""
 
     def generate(context, builder, signature, args):
         wide = ir.VectorType(ir.DoubleType(), LANES)

@@ -44,31 +44,30 @@ def normal_matrix(jw, j, columns, h):
         Columns padded to a multiple of eight.
     columns : int
         How many of them count.
-    h : np.ndarray [shape=(padded, stride), dtype=float32], out
-        Cells above the triangle and in the padding hold anything; see `system_stride`.
+    h : np.ndarray [shape=(padded, padded), dtype=float32], out
+        Cells above the triangle and in the padding hold anything.
     """
     depth, padded = j.shape
-    stride = h.shape[1]
     for band in range(-(-columns // _BAND)):
         whole = _BAND * (band + 1) <= padded
         row = _BAND * band if whole else padded - 4  # of other sizes may redo rows of the band before
-        at, two, v = row * stride, _two_chains(columns, band), 0
+        at, two, v = row * padded, _two_chains(columns, band), 0
         vectors = (row + (_BAND if whole else 4) - 1) // LANES + 1
         while v < vectors:
             c, single = LANES * v, two >> v & 1 == 0
             double = single and v + 1 < vectors and two >> (v + 1) & 1 == 0
             if whole and double:
-                _tile_6x2(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_6x2(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             elif whole and single:
-                _tile_6x1(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_6x1(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             elif whole:
-                _tile_6x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_6x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             elif double:
-                _tile_4x2(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_4x2(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             elif single:
-                _tile_4x1(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_4x1(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             else:
-                _tile_4x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, stride)
+                _tile_4x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, padded)
             v += 2 if double else 1
 
 
@@ -76,12 +75,6 @@ def normal_matrix(jw, j, columns, h):
 def padded_columns(columns):
     """``columns`` rounded up to whole vectors."""
     return -(-columns // LANES) * LANES
-
-
-@kernel
-def system_stride(columns):
-    """Row length of a normal matrix: whole vectors, with room for the right-hand side."""
-    return (columns // LANES + 1) * LANES
 
 
 @kernel

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve
-from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.models import PDM
 
@@ -97,8 +97,8 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     sums = np.empty(3 * n, np.float64)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(size)
-    j, h = np.zeros((2 * n, padded), np.float32), np.empty((padded, system_stride(size)), np.float32)
-    b, total = np.empty(size, np.float32), np.empty(padded + 8, np.float64)
+    j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
+    b, total = np.empty(size, np.float32), np.empty(3 * padded, np.float64)
 
     rotation(g[1:4], r)
     error, misses = np.inf, 0

@@ -14,7 +14,7 @@ from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve
 from pyfaceau._simd import LANES
 from pyfaceau._simd_solve import row_moments
-from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.cache import derived_arrays
 
@@ -144,9 +144,9 @@ def rlms(
     seen, moments = np.empty(n, np.int64), np.empty(4 * w * w, np.float32)
     _cell_moments(w, moments)
     padded = padded_columns(columns)
-    j, h = np.zeros((2 * n, padded), np.float32), np.empty((padded, system_stride(columns)), np.float32)
+    j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
-    b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
+    b, total = np.empty(columns, np.float32), np.empty(3 * padded, np.float64)
     centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
     zero = np.float32(0)
 
