@@ -22,8 +22,8 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
     """An intrinsic for a ``rows`` x ``8 vectors`` tile of a float32 matrix product, in one or two chains.
 
     The returned function has the signature
-    ``(a, first, a_step, b, start, b_step, depth, out, to, out_stride)``, arrays contiguous. For r < rows and c < 8 vectors
-    ``out[to + r out_stride + c]`` becomes the sum over k < depth of
+    ``(a, first, a_step, b, start, b_step, depth, out, to, out_stride)``; arrays are contiguous. For r < rows and c < 8
+    vectors ``out[to + r out_stride + c]`` becomes the sum over k < depth of
     ``a[first + k a_step + r] * b[start + k b_step + c]``: a chain of fused operations in the order of k; or one of
     even and one of odd k, added at the end, where those k beyond a multiple of eight join the even ones. Nothing is
     checked: the caller answers for the bounds.
@@ -76,9 +76,9 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
 def wide_sums(vectors: int) -> Any:
     """An intrinsic for weighted sums of ``8 vectors`` neighbouring columns of a float32 matrix, in float64.
 
-    The returned function has the signature ``(matrix, start, step, weights, depth, out, to)``, arrays contiguous: for c <
-    8 vectors ``out[to + c]`` (float64) becomes the sum over k < depth of ``matrix[start + k step + c] * weights[k]``,
-    added in the order of k; the products are exact. Nothing is checked.
+    The returned function has the signature ``(matrix, start, step, weights, depth, out, to)``; arrays are contiguous.
+    For c < 8 vectors ``out[to + c]`` (float64) becomes the sum over k < depth of ``matrix[start + k step + c] *
+    weights[k]``, added in the order of k; the products are exact. Nothing is checked.
     """
 
     @intrinsic
@@ -184,9 +184,7 @@ def turned_vectors(typingctx, vectors, points, count, r, scale, out, to, step):
     """
 
     def generate(context, builder, signature, args):
-        axes, turn, target = (
-            _data(context, builder, signature, args, *which) for which in ((0,), (3,), (5, args[6]))
-        )
+        axes, turn, target = (_data(context, builder, signature, args, *which) for which in ((0,), (3,), (5, args[6])))
         rotation = [_splat(builder, builder.load(builder.gep(turn, [ir.Constant(_INDEX, i)]))) for i in range(6)]
         scale, pitch, eight = _splat(builder, args[4]), builder.mul(args[1], args[2]), ir.Constant(_INDEX, LANES)
         last = builder.sub(args[2], eight)
@@ -199,7 +197,9 @@ def turned_vectors(typingctx, vectors, points, count, r, scale, out, to, step):
             with cgutils.for_range(builder, groups) as loop:
                 k = builder.mul(loop.index, eight)
                 k = builder.select(builder.icmp_signed("<", k, last), k, last)  # may redo some of the group before
-                at = [builder.gep(first, [builder.add(k, builder.mul(pitch, ir.Constant(_INDEX, a)))]) for a in range(3)]
+                at = [
+                    builder.gep(first, [builder.add(k, builder.mul(pitch, ir.Constant(_INDEX, a)))]) for a in range(3)
+                ]
                 x, y, z = (_load(builder, pointer) for pointer in at)
                 for place, (r0, r1, r2) in zip(places, (rotation[:3], rotation[3:]), strict=True):
                     total = builder.fadd(builder.fmul(r0, x), builder.fmul(r1, y))
@@ -236,10 +236,10 @@ def row_moments(pairs: int) -> Any:
     """An intrinsic for weighted sums over twice ``pairs`` rows of float32 values, each in the order of its cells.
 
     The returned function has the signature ``(values, weights, starts, at, weights_at, moments, cells, out)``; arrays
-    are contiguous, starts int64, the others float32. With ``v[k] = values[starts[at + i] + k] *
-    weights[starts[weights_at + i] + k]``, ``out[4 (at + i) : 4 (at + i) + 4]`` becomes the sum over k < cells of ``v[k] *
-    moments[4 k : 4 k + 4]``, every product and partial sum rounded to float32, for all i < 2 pairs. One row alone
-    would wait for each of its additions. Nothing is checked.
+    are contiguous, starts int64, the others float32. For i < 2 pairs and ``v[k] = values[starts[at + i] + k] *
+    weights[starts[weights_at + i] + k]`` the sum over k < cells of ``v[k] * moments[4 k : 4 k + 4]`` becomes
+    ``out[4 (at + i) : 4 (at + i) + 4]``, every product and partial sum rounded to float32. One row alone would wait
+    for each of its additions. Nothing is checked.
     """
 
     @intrinsic

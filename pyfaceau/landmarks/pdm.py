@@ -102,11 +102,14 @@ def jacobian(g, r, shape, modes, columns, j):
             line[3] = s * (x * r1 - y * r0)
             line[4] = np.float32(1 - row)
             line[5] = np.float32(row)
-            if m < LANES:
-                for k in range(m):
-                    line[6 + k] = s * ((r0 * modes[i, k] + r1 * modes[n + i, k]) + r2 * modes[2 * n + i, k])
     if m >= LANES:
         turned_vectors(modes, n, m, r, s, j, 6, width)
+        return
+    for k in range(m):
+        for i in range(n):
+            x, y, z = modes[i, k], modes[n + i, k], modes[2 * n + i, k]
+            for row in range(2):
+                j[row * n + i, 6 + k] = s * ((r[row, 0] * x + r[row, 1] * y) + r[row, 2] * z)
 
 
 @kernel

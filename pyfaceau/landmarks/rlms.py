@@ -108,6 +108,66 @@ def _turned(m, row, x, y):
 
 
 @kernel
+def _settled(points, previous):
+    """Whether image points have moved by less than 0.01 (norm, pixels) since the last pass."""
+    change = 0.0
+    for i in range(points.shape[0]):
+        d = np.float64(points[i] - previous[i])
+        change += d * d
+    return math.sqrt(change) < 0.01
+
+
+@kernel
+def _places_in_maps(points, base, forward, visible, window, offsets, places, seen):
+    """Where landmarks [2n] lie in their response maps: ``offsets`` [2, n] of all that are visible.
+
+    Their count is returned; ``seen`` lists them, ``places`` [count, 2] holds what lies in the map.
+    """
+    n, count, zero = visible.shape[0], 0, np.float32(0)
+    centre, edge = np.float32((window - 1) * 0.5), np.float32(window) - np.float32(0.1)
+    for i in range(n):
+        if not visible[i]:
+            continue
+        ox, oy = points[i] - base[i], points[n + i] - base[n + i]
+        dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
+        offsets[0, i], offsets[1, i] = dx, dy
+        # NaN of a runaway fit fails both comparisons and must not index the table
+        dx = dx if dx > zero else zero
+        dy = dy if dy > zero else zero
+        places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
+        count += 1
+    return count
+
+
+@kernel
+def _without_invisible(visible, weights, j, jw):
+    """Clear the rows of ``j`` [2n, padded] that belong to invisible landmarks; ``jw`` is ``j`` unless weighted."""
+    n, zero = visible.shape[0], np.float32(0)
+    for i in range(n):
+        if not visible[i]:
+            for k in range(j.shape[1]):
+                j[i, k] = j[n + i, k] = zero
+    for i in range(weights.shape[0]):
+        for k in range(j.shape[1]):
+            jw[i, k] = j[i, k] * weights[i]
+            jw[n + i, k] = j[n + i, k] * weights[i]
+
+
+@kernel
+def _log_likelihood(responses, visible, offsets, sigma, likelihoods):
+    """Landmark likelihoods at ``offsets`` [2, n] and their mean logarithm over the visible landmarks."""
+    total, count, kx = 0.0, 0, np.empty(responses.shape[1], np.float32)
+    for i in range(visible.shape[0]):
+        if not visible[i]:
+            likelihoods[i] = np.float32(-1e8)
+            continue
+        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
+        total += math.log(np.float64(likelihoods[i]) + 1e-8)
+        count += 1
+    return np.float32(total / count) if count > 0 else np.float32(0)
+
+
+@kernel
 def rlms(
     mean, modes, modes_t, eigenvalues, responses, visible, weights, table, base, forward, backward,
     reg, sigma, iterations, rigid, g, p, likelihoods,
@@ -147,71 +207,39 @@ def rlms(
     j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
     b, total = np.empty(columns, np.float32), np.empty(3 * padded, np.float64)
-    centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
-    zero = np.float32(0)
+    bounds, prior = np.empty(m, np.float32), np.empty(m, np.float32)
+    for k in range(m):
+        bounds[k], prior[k] = 3.0 * math.sqrt(np.float64(eigenvalues[k])), reg / eigenvalues[k]
 
-    if rigid:
-        shape_3d_kernel(mean, modes_t, p, shape)
     for iteration in range(iterations):
-        if not rigid or iteration == 1:  # a rigid pass changes the local parameters only by its first clamp
+        if not rigid or iteration < 2:  # a rigid pass changes the local parameters only by its first clamp
             shape_3d_kernel(mean, modes_t, p, shape)
         rotation(g[1:4], r)
         project(g, r, shape, points)
-        if iteration > 0:
-            change = 0.0
-            for i in range(2 * n):
-                d = np.float64(points[i] - previous[i])
-                change += d * d
-            if math.sqrt(change) < 0.01:
-                break
+        if iteration > 0 and _settled(points, previous):
+            break
         for i in range(2 * n):  # a slice would be assigned with a text for its error, dear to compile
             previous[i] = points[i]
-        jacobian(g, r, shape, modes, columns, j)
-        count = 0
-        for i in range(n):
-            if not visible[i]:
-                j[i] = zero
-                j[n + i] = zero
-                continue
-            ox, oy = points[i] - base[i], points[n + i] - base[n + i]
-            dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
-            offsets[0, i], offsets[1, i] = dx, dy
-            # NaN of a runaway fit fails both comparisons and must not index the table
-            dx = dx if dx > zero else zero
-            dy = dy if dy > zero else zero
-            places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
-            count += 1
+        count = _places_in_maps(points, base, forward, visible, w, offsets, places, seen)
         mean_positions(responses, table, moments, seen, places, count, starts, sums, means)
         for k in range(count):
             i, sx, sy = seen[k], means[k, 0] - places[k, 0], means[k, 1] - places[k, 1]
             shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
-        if weights.shape[0] > 0:
-            for i in range(n):
-                for k in range(columns):
-                    jw[i, k] = j[i, k] * weights[i]
-                    jw[n + i, k] = j[n + i, k] * weights[i]
+        jacobian(g, r, shape, modes, columns, j)
+        _without_invisible(visible, weights, j, jw)
         normal_matrix(jw, j, columns, h)
         gradient(jw, shifts, columns, total, b)
-        if not rigid:
-            for k in range(m):
-                prior = reg / eigenvalues[k]
-                h[6 + k, 6 + k] += prior
-                b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior) * np.float64(p[k]))
+        for k in range(columns - 6):
+            h[6 + k, 6 + k] += prior[k]
+            b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
         cholesky_solve(h, b, total)
         update_rigid(g, r, b)
         for k in range(m):
-            bound = np.float32(3.0 * math.sqrt(np.float64(eigenvalues[k])))
             value = p[k] if rigid else p[k] + b[6 + k]
-            p[k] = min(bound, max(-bound, value))
-
-    likelihood, kx = 0.0, np.empty(w, np.float32)
-    for i in range(likelihoods.shape[0]):
-        if not visible[i]:
-            likelihoods[i] = np.float32(-1e8)
-            continue
-        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
-        likelihood += math.log(np.float64(likelihoods[i]) + 1e-8)
-    return np.float32(likelihood / count) if likelihoods.shape[0] > 0 and count > 0 else zero
+            p[k] = min(bounds[k], max(-bounds[k], value))
+    if likelihoods.shape[0] == 0:
+        return np.float32(0)
+    return _log_likelihood(responses, visible, offsets, sigma, likelihoods)
 
 
 @kernel

@@ -7,7 +7,15 @@ import pytest
 
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
-from pyfaceau._simd_solve import chain_tile, factor_row, row_moments, subtract_multiple, wide_sums
+from pyfaceau._simd_solve import (
+    chain_tile,
+    factor_row,
+    row_moments,
+    subtract_multiple,
+    transpose_block,
+    turned_vectors,
+    wide_sums,
+)
 
 _one_chain, _two_chains, _sums_2 = chain_tile(3, 2), chain_tile(3, 1, 2), wide_sums(2)
 _row_2, _four_rows = factor_row(2), row_moments(2)
@@ -36,6 +44,16 @@ def two_vectors_of_a_row(h, row, stride, at, inverse, pivots):
 @kernel
 def multiple(h, first, weight, sums, at, vectors):
     subtract_multiple(h, first, weight, sums, at, vectors)
+
+
+@kernel
+def transposed(matrix, start, to, stride):
+    transpose_block(matrix, start, to, stride)
+
+
+@kernel
+def turned(vectors, points, count, r, scale, out, to, step):
+    turned_vectors(vectors, points, count, r, scale, out, to, step)
 
 
 @kernel
@@ -105,6 +123,31 @@ def test_subtract_multiple() -> None:
     expected[3:19] -= (h[5:21] * weight).astype(float)
     multiple(h, 5, weight, sums, 3, 2)
     np.testing.assert_array_equal(sums, expected)
+
+
+def test_transpose_block() -> None:
+    """Elsewhere and in place."""
+    matrix = np.random.default_rng(4).normal(size=(20, 19)).astype(np.float32)
+    expected = matrix.copy()
+    expected[9:17, 10:18] = matrix[1:9, 2:10].T
+    transposed(matrix, 1 * 19 + 2, 9 * 19 + 10, 19)
+    np.testing.assert_array_equal(matrix, expected)
+    transposed(matrix, 1 * 19 + 2, 1 * 19 + 2, 19)
+    expected[1:9, 2:10] = expected[1:9, 2:10].T.copy()
+    np.testing.assert_array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize("count", [8, 10, 16, 34])
+def test_turned_vectors(count: int) -> None:
+    rng, points, step = np.random.default_rng(count), 3, 40
+    vectors = rng.normal(size=(3 * points, count)).astype(np.float32)
+    r, scale, out = rng.normal(size=(3, 3)).astype(np.float32), np.float32(1.3), np.full((6, step), 7, np.float32)
+    turned(vectors, points, count, r, scale, out, 5, step)
+    x, y, z = vectors.reshape(3, points, count)
+    for row in range(2):
+        expected = scale * ((r[row, 0] * x + r[row, 1] * y) + r[row, 2] * z)
+        np.testing.assert_array_equal(out[3 * row : 3 * row + 3, 5 : 5 + count], expected)
+    assert (out[:, :5] == 7).all() and (out[:, 5 + count :] == 7).all()
 
 
 @pytest.mark.parametrize("cells", [9, 25, 81, 4, 7])
