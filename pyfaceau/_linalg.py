@@ -13,7 +13,8 @@ import math
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, factor_row, subtract_multiple
+from pyfaceau._simd import LANES
+from pyfaceau._simd_solve import factor_row, subtract_multiple, transpose_block
 
 #: OpenCV multiplies and inverts matrices of fewer rows itself, and hands larger ones to BLAS and LAPACK.
 OPENCV_ROWS = 100
@@ -25,16 +26,26 @@ _row_1, _row_2, _row_3 = factor_row(1), factor_row(2), factor_row(3)
 
 
 @kernel
-def cholesky_solve(h, b, pivots):
+def _mirror(h, size, upwards):
+    """Copy the lower triangle of ``h`` into the upper one, or the upper into the lower, by whole blocks of eight."""
+    stride = h.shape[1]
+    for i in range(0, size, LANES):
+        for j in range(0, i + 1, LANES):
+            lower, upper = i * stride + j, j * stride + i
+            transpose_block(h, lower if upwards else upper, upper if upwards else lower, stride)
+
+
+@kernel
+def cholesky_solve(h, b, work):
     """Solve ``h x = b`` in place for symmetric positive definite float32 ``h``: ``cv2.solve(..., DECOMP_CHOLESKY)``.
 
     Parameters
     ----------
-    h : np.ndarray [shape=(>= k, w), dtype=float32]
-        Lower triangle is read; w is a multiple of eight greater than k. Overwritten.
+    h : np.ndarray [shape=(w, w), dtype=float32]
+        Lower triangle is read; w is k rounded up to a multiple of eight. Overwritten.
     b : np.ndarray [shape=(k,), dtype=float32]
         Right-hand side; holds ``x`` on return.
-    pivots : np.ndarray [shape=(>= w,), dtype=float64]
+    work : np.ndarray [shape=(>= 3 w,), dtype=float64]
         Work space.
 
     Returns
@@ -43,41 +54,40 @@ def cholesky_solve(h, b, pivots):
         False, and ``b`` all zero, when ``h`` is not positive definite.
     """
     size, stride = b.shape[0], h.shape[1]
-    flat = h.reshape(-1)
+    sums, inverses = stride, 2 * stride  # the places behind the pivots
     # Row j of the upper triangle receives column j of the factor, so that what belongs to neighbouring rows lies side
-    # by side; every element still sees its subtractions in the order k = 0, 1, ... The right-hand side is one row more
-    # of the matrix: its factor is the solution of the first triangular system. Vectors start at a multiple of eight,
-    # over elements of row j that nobody reads any more.
+    # by side; every element still sees its subtractions in the order k = 0, 1, ... Vectors start at a multiple of
+    # eight, over elements of row j that nobody reads any more.
+    _mirror(h, size, True)
     for i in range(size):
-        pivots[i] = h[i, i]
-        h[i, size] = b[i]
-        for k in range(i):
-            h[k, i] = h[i, k]
+        work[i] = h[i, i]
+        work[sums + i] = b[i]
     for j in range(size):
-        if pivots[j] < _F32_EPS:
+        if work[j] < _F32_EPS:
             b[:] = np.float32(0)
             return False
-        inverse = np.float32(1.0 / math.sqrt(pivots[j]))
-        b[j] = inverse
-        at = (j + 1) // LANES * LANES
-        while at <= size:
-            vectors = size // LANES + 1 - at // LANES
+        inverse = np.float64(np.float32(1.0 / math.sqrt(work[j])))
+        work[inverses + j] = inverse
+        first = (j + 1) // LANES
+        at, vectors = first * LANES, stride // LANES - first
+        while vectors > 0:
             if vectors >= 3:
-                _row_3(flat, j, stride, at, np.float64(inverse), pivots)
-                at += 3 * LANES
+                _row_3(h, j, stride, at, inverse, work)
             elif vectors == 2:
-                _row_2(flat, j, stride, at, np.float64(inverse), pivots)
-                at += 2 * LANES
+                _row_2(h, j, stride, at, inverse, work)
             else:
-                _row_1(flat, j, stride, at, np.float64(inverse), pivots)
-                at += LANES
+                _row_1(h, j, stride, at, inverse, work)
+            at += 3 * LANES
+            vectors -= 3
+        b[j] = np.float32(work[sums + j] * inverse)
+        at = first * LANES
+        subtract_multiple(h, j * stride + at, b[j], work, sums + at, stride // LANES - first)
+    _mirror(h, size, False)
     for k in range(size):
-        pivots[k] = h[k, size]
-        for i in range(k):
-            h[k, i] = h[i, k]
+        work[sums + k] = b[k]
     for k in range(size - 1, -1, -1):
-        b[k] = np.float32(pivots[k] * np.float64(b[k]))
-        subtract_multiple(flat, k * stride, b[k], pivots, 0, (k + LANES - 1) // LANES)
+        b[k] = np.float32(work[sums + k] * work[inverses + k])
+        subtract_multiple(h, k * stride, b[k], work, sums, (k + LANES - 1) // LANES)
     return True
 
 

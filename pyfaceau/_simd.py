@@ -24,21 +24,21 @@ _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _FUSE = ("contract",)
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
+def _splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     """A vector with ``scalar`` in every lane."""
-    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(lane, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+    return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
-def _vector_at(builder: Any, pointer: Any, offset: int = 0) -> Any:
+def _vector_at(builder: Any, pointer: Any, offset: int = 0, lanes: int = LANES) -> Any:
     """Address of the (unaligned) vector ``offset`` elements after ``pointer``."""
-    vector = ir.VectorType(pointer.type.pointee, LANES)
+    vector = ir.VectorType(pointer.type.pointee, lanes)
     return builder.bitcast(builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]), vector.as_pointer())
 
 
-def _load(builder: Any, pointer: Any, offset: int = 0) -> Any:
-    return builder.load(_vector_at(builder, pointer, offset), align=4)
+def _load(builder: Any, pointer: Any, offset: int = 0, lanes: int = LANES) -> Any:
+    return builder.load(_vector_at(builder, pointer, offset, lanes), align=4)
 
 
 def _data(context: Any, builder: Any, signature: Any, args: Any, position: int, offset: Any = None) -> Any:
@@ -147,69 +147,6 @@ def tile_product(rows: int, vectors: int) -> Any:
     return product
 
 
-@cache
-def factor_row(vectors: int) -> Any:
-    """An intrinsic for ``8 vectors`` elements of one row of a Cholesky factor, in the reference's order of roundings.
-
-    The returned function has the signature ``(h, row, stride, at, inverse, pivots)``; ``h`` (flat, rows ``stride``
-    apart) is float32, ``pivots`` float64. For every i from ``at`` on, the float32 products ``h[k, i] * h[k, row]``,
-    k = 0 .. row - 1, widened, are subtracted from ``h[row, i]`` one after another; the rest times ``inverse`` replaces
-    it, and its square is taken off ``pivots[i]``. Nothing is checked.
-    """
-
-    @intrinsic
-    def factor(typingctx, h, row, stride, at, inverse, pivots):
-        def generate(context, builder, signature, args):
-            wide = ir.VectorType(ir.DoubleType(), LANES)
-            matrix = _data(context, builder, signature, args, 0)
-            squares = _data(context, builder, signature, args, 5, args[3])
-            target = builder.gep(matrix, [builder.add(builder.mul(args[1], args[2]), args[3])])
-            sums = [
-                cgutils.alloca_once_value(builder, builder.fpext(_load(builder, target, LANES * v), wide))
-                for v in range(vectors)
-            ]
-            with cgutils.for_range(builder, args[1]) as loop:
-                line = builder.gep(matrix, [builder.mul(loop.index, args[2])])
-                pivot = _splat(builder, builder.load(builder.gep(line, [args[1]])))
-                values = builder.gep(line, [args[3]])
-                for v in range(vectors):
-                    product = builder.fpext(builder.fmul(_load(builder, values, LANES * v), pivot), wide)
-                    builder.store(builder.fsub(builder.load(sums[v]), product), sums[v])
-            factor = _splat(builder, args[4])
-            for v in range(vectors):
-                result = builder.fptrunc(builder.fmul(builder.load(sums[v]), factor), _VECTOR)
-                builder.store(result, _vector_at(builder, target, LANES * v), align=4)
-                result, slot = builder.fpext(result, wide), _vector_at(builder, squares, LANES * v)
-                left = builder.fsub(builder.load(slot, align=8), builder.fmul(result, result))
-                builder.store(left, slot, align=8)
-            return context.get_dummy_value()
-
-        size = types.intp
-        return types.void(h, size, size, size, types.float64, pivots), generate
-
-    return factor
-
-
-@intrinsic
-def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
-    """``sums[at + i] -= h[first + i] * weight`` for i < 8 ``vectors``: float32 product, float64 sum; ``h`` is flat."""
-
-    def generate(context, builder, signature, args):
-        wide = ir.VectorType(ir.DoubleType(), LANES)
-        values, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3))
-        weight = _splat(builder, args[2])
-        with cgutils.for_range(builder, args[5]) as loop:
-            step = [builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))]
-            product = builder.fmul(_load(builder, builder.gep(values, step)), weight)
-            slot = _vector_at(builder, builder.gep(target, step))
-            left = builder.fsub(builder.load(slot, align=8), builder.fpext(product, wide))
-            builder.store(left, slot, align=8)
-        return context.get_dummy_value()
-
-    size = types.intp
-    return types.void(h, size, types.float32, sums, size, size), generate
-
-
 @intrinsic
 def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
     """Sample ``count`` >= 8 places inside a grey picture: ``out[to + i]`` float32, i < ``count``.
@@ -263,59 +200,3 @@ def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
 
     size, narrow = types.intp, types.int32
     return types.void(image, size, narrow, narrow, along_x, along_y, size, out, size), generate
-
-
-@intrinsic
-def paired_moments(typingctx, values, first, second, weights, first_weight, second_weight, moments, cells, out):
-    """Weighted sums over two rows of ``cells`` float32 values, each in the order of the cells.
-
-    With ``v[k] = values[first + k] * weights[first_weight + k]``, ``out[0:4]`` becomes the sum over k of
-    ``v[k] * moments[4 k : 4 k + 4]``, every product and partial sum rounded to float32; ``out[4:8]`` likewise for the
-    second row. Flat arrays.
-    """
-
-    def generate(context, builder, signature, args):
-        index, half = ir.IntType(64), LANES // 2
-        quad = ir.VectorType(ir.FloatType(), half)
-        undefined = ir.Constant(quad, ir.Undefined)
-        rows = [_data(context, builder, signature, args, 0, args[i]) for i in (1, 2)]
-        scales = [_data(context, builder, signature, args, 3, args[i]) for i in (4, 5)]
-        factors = _data(context, builder, signature, args, 6)
-
-        def mask(lanes: list[int]) -> Any:
-            return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-
-        def four(pointer: Any, offset: Any) -> Any:
-            return builder.load(builder.bitcast(builder.gep(pointer, [offset]), quad.as_pointer()), align=4)
-
-        def joined(low: Any, high: Any) -> Any:
-            return builder.shuffle_vector(low, high, mask(list(range(LANES))))
-
-        total = cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * LANES))
-
-        def add(products: Any, lane: int, cell: Any) -> None:
-            spread = builder.shuffle_vector(products, products, mask([lane] * half + [half + lane] * half))
-            moment = four(factors, builder.mul(cell, ir.Constant(index, half)))
-            term = builder.fmul(spread, joined(moment, moment))
-            builder.store(builder.fadd(builder.load(total), term), total)
-
-        whole = builder.sdiv(args[7], ir.Constant(index, half))
-        with cgutils.for_range(builder, whole) as loop:
-            first = builder.mul(loop.index, ir.Constant(index, half))
-            value, weight = (joined(four(a, first), four(b, first)) for a, b in (rows, scales))
-            products = builder.fmul(value, weight)
-            for lane in range(half):
-                add(products, lane, builder.add(first, ir.Constant(index, lane)))
-        with cgutils.for_range(builder, builder.srem(args[7], ir.Constant(index, half))) as loop:
-            cell = builder.add(builder.mul(whole, ir.Constant(index, half)), loop.index)
-            pair = []
-            for row, scale in zip(rows, scales, strict=True):
-                product = builder.fmul(*(builder.load(builder.gep(a, [cell])) for a in (row, scale)))
-                pair.append(builder.insert_element(undefined, product, ir.Constant(ir.IntType(32), 0)))
-            add(joined(*pair), 0, cell)
-        target = _data(context, builder, signature, args, 8)
-        builder.store(builder.load(total), _vector_at(builder, target), align=4)
-        return context.get_dummy_value()
-
-    size = types.intp
-    return types.void(values, size, size, weights, size, size, moments, size, out), generate

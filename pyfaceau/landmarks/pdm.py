@@ -23,7 +23,12 @@ from pyfaceau._linalg import (
     multiply3,
     svd_square,
 )
+from pyfaceau._simd import LANES
+from pyfaceau._simd_solve import chain_tile, turned_vectors
 from pyfaceau.weights.models import PDM
+
+_TILE = 8 * LANES
+_shape_tile = chain_tile(1, _TILE // LANES)
 
 
 @kernel
@@ -55,13 +60,18 @@ def euler_angles(r, euler):
 @kernel(fastmath={"contract"})
 def shape_3d_kernel(mean, modes_t, p, shape):
     """``shape = mean + modes p``: one fused accumulator per coordinate, modes in order, mean last."""
-    size = mean.shape[0]
-    for i in range(size):
-        shape[i] = np.float32(0)
-    for j in range(p.shape[0]):
-        weight = p[j]
+    size, modes = mean.shape[0], p.shape[0]
+    if size >= _TILE:
+        for at in range(0, size, _TILE):
+            start = min(at, size - _TILE)  # may redo some of the tile before
+            _shape_tile(p, 0, 1, modes_t, start, size, modes, shape, start, 0)
+    else:
         for i in range(size):
-            shape[i] += modes_t[j, i] * weight
+            shape[i] = np.float32(0)
+        for j in range(modes):
+            weight = p[j]
+            for i in range(size):
+                shape[i] += modes_t[j, i] * weight
     for i in range(size):
         shape[i] += mean[i]
 
@@ -80,8 +90,7 @@ def project(g, r, shape, points):
 @kernel
 def jacobian(g, r, shape, modes, columns, j):
     """Derivatives of the image points: ``j`` [2n, >= columns]; ``columns`` is 6 (rigid) or 6 + m."""
-    n = shape.shape[0] // 3
-    s = g[0]
+    n, m, width, s = shape.shape[0] // 3, columns - 6, j.shape[1], g[0]
     for row in range(2):
         r0, r1, r2 = r[row, 0], r[row, 1], r[row, 2]
         for i in range(n):
@@ -93,9 +102,14 @@ def jacobian(g, r, shape, modes, columns, j):
             line[3] = s * (x * r1 - y * r0)
             line[4] = np.float32(1 - row)
             line[5] = np.float32(row)
-            vx, vy, vz = modes[i], modes[n + i], modes[2 * n + i]
-            for k in range(columns - 6):
-                line[6 + k] = s * ((r0 * vx[k] + r1 * vy[k]) + r2 * vz[k])
+    if m >= LANES:
+        turned_vectors(modes, n, m, r, s, j, 6, width)
+        return
+    for k in range(m):
+        for i in range(n):
+            x, y, z = modes[i, k], modes[n + i, k], modes[2 * n + i, k]
+            for row in range(2):
+                j[row * n + i, 6 + k] = s * ((r[row, 0] * x + r[row, 1] * y) + r[row, 2] * z)
 
 
 @kernel

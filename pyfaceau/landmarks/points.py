@@ -11,7 +11,7 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve
-from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride, weighted_rows
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.models import PDM
 
@@ -43,7 +43,12 @@ def _projected_shape(mean, modes_t, p, total, shape):
     if size >= OPENCV_ROWS:
         shape_3d_kernel(mean, modes_t, p, shape)
         return
-    weighted_rows(modes_t, p, size, total)
+    for i in range(size):
+        total[i] = 0.0
+    for k in range(p.shape[0]):
+        weight = np.float64(p[k])
+        for i in range(size):
+            total[i] += np.float64(modes_t[k, i]) * weight
     for i in range(size):
         shape[i] = np.float32(total[i] + np.float64(mean[i]))
 
@@ -92,12 +97,8 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     sums = np.empty(3 * n, np.float64)
     residual, r = np.empty(2 * n, np.float32), np.empty((3, 3), np.float32)
     padded = padded_columns(size)
-    j, h, even = (
-        np.zeros((2 * n, padded), np.float32),
-        np.empty((padded, system_stride(size)), np.float32),
-        np.empty(160, np.float32),
-    )
-    b, total = np.empty(size, np.float32), np.empty(padded + 8, np.float64)
+    j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
+    b, total = np.empty(size, np.float32), np.empty(3 * padded, np.float64)
 
     rotation(g[1:4], r)
     error, misses = np.inf, 0
@@ -126,7 +127,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         if two_shapes:
             shape_3d_kernel(mean, modes_t, p, shape)
         jacobian(g, r, shape, modes, size, j)
-        normal_matrix(j, j, size, even, h)
+        normal_matrix(j, j, size, h)
         gradient(j, residual, size, total, b)
         for k in range(m):
             h[6 + k, 6 + k] += prior[k]

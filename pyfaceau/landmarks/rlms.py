@@ -12,10 +12,13 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve
-from pyfaceau._simd import paired_moments
-from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns, system_stride
+from pyfaceau._simd import LANES
+from pyfaceau._simd_solve import row_moments
+from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.cache import derived_arrays
+
+_eight_rows = row_moments(LANES // 2)
 
 
 @cache
@@ -51,9 +54,9 @@ def _cell_moments(window, moments):
 
 
 @kernel
-def mean_positions(responses, table, moments, landmarks, places, count, sums, means):
+def mean_positions(responses, table, moments, landmarks, places, count, starts, sums, means):
     """Kernel-weighted mean positions around places in response maps: three float32 sums in raster order, as the
-    reference, for two landmarks at a time. The shifts then agree to the bit.
+    reference, for eight landmarks at a time. The shifts then agree to the bit.
 
     Parameters
     ----------
@@ -66,22 +69,20 @@ def mean_positions(responses, table, moments, landmarks, places, count, sums, me
         Whose maps.
     places, means : np.ndarray [shape=(>= count, 2), dtype=float32], in / out
         x, y in response pixels; places must lie in the map.
-    sums : np.ndarray [shape=(8,), dtype=float32]
-        Work space.
+    starts, sums : np.ndarray [shape=(2, padded), dtype=int64] and [shape=(4 padded,), dtype=float32]
+        Work space; padded is a multiple of eight, >= count.
     """
     w = responses.shape[1]
     cells, steps, tenth = w * w, table.shape[0], np.float32(0.1)
-    maps, kernels = responses.reshape(-1), table.reshape(-1)
-    for k in range(0, count, 2):
-        other = min(k + 1, count - 1)
-        k_row = int(np.float64(places[k, 0] / tenth) + 0.5) * steps + int(np.float64(places[k, 1] / tenth) + 0.5)
-        row = int(np.float64(places[other, 0] / tenth) + 0.5) * steps + int(np.float64(places[other, 1] / tenth) + 0.5)
-        paired_moments(
-            maps, landmarks[k] * cells, landmarks[other] * cells, kernels, k_row * cells, row * cells,
-            moments, cells, sums,
-        )  # fmt: skip
-        means[k, 0], means[k, 1] = sums[1] / sums[0], sums[2] / sums[0]
-        means[other, 0], means[other, 1] = sums[5] / sums[4], sums[6] / sums[4]
+    padded = padded_columns(count)
+    for k in range(padded):
+        i = min(k, count - 1)  # the last group is filled up with the last landmark
+        x, y = int(np.float64(places[i, 0] / tenth) + 0.5), int(np.float64(places[i, 1] / tenth) + 0.5)
+        starts[0, k], starts[1, k] = landmarks[i] * cells, (x * steps + y) * cells
+    for at in range(0, padded, LANES):
+        _eight_rows(responses, table, starts, at, starts.shape[1] + at, moments, cells, sums)
+    for k in range(count):
+        means[k, 0], means[k, 1] = sums[4 * k + 1] / sums[4 * k], sums[4 * k + 2] / sums[4 * k]
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
@@ -104,6 +105,66 @@ def _density(response, dx, dy, sigma, kx):
 def _turned(m, row, x, y):
     """One component of a 2x2 float32 matrix times (x, y): summed in float64, rounded to float32."""
     return np.float32(np.float64(m[row, 0]) * np.float64(x) + np.float64(m[row, 1]) * np.float64(y))
+
+
+@kernel
+def _settled(points, previous):
+    """Whether image points have moved by less than 0.01 (norm, pixels) since the last pass."""
+    change = 0.0
+    for i in range(points.shape[0]):
+        d = np.float64(points[i] - previous[i])
+        change += d * d
+    return math.sqrt(change) < 0.01
+
+
+@kernel
+def _places_in_maps(points, base, forward, visible, window, offsets, places, seen):
+    """Where landmarks [2n] lie in their response maps: ``offsets`` [2, n] of all that are visible.
+
+    Their count is returned; ``seen`` lists them, ``places`` [count, 2] holds what lies in the map.
+    """
+    n, count, zero = visible.shape[0], 0, np.float32(0)
+    centre, edge = np.float32((window - 1) * 0.5), np.float32(window) - np.float32(0.1)
+    for i in range(n):
+        if not visible[i]:
+            continue
+        ox, oy = points[i] - base[i], points[n + i] - base[n + i]
+        dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
+        offsets[0, i], offsets[1, i] = dx, dy
+        # NaN of a runaway fit fails both comparisons and must not index the table
+        dx = dx if dx > zero else zero
+        dy = dy if dy > zero else zero
+        places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
+        count += 1
+    return count
+
+
+@kernel
+def _without_invisible(visible, weights, j, jw):
+    """Clear the rows of ``j`` [2n, padded] that belong to invisible landmarks; ``jw`` is ``j`` unless weighted."""
+    n, zero = visible.shape[0], np.float32(0)
+    for i in range(n):
+        if not visible[i]:
+            for k in range(j.shape[1]):
+                j[i, k] = j[n + i, k] = zero
+    for i in range(weights.shape[0]):
+        for k in range(j.shape[1]):
+            jw[i, k] = j[i, k] * weights[i]
+            jw[n + i, k] = j[n + i, k] * weights[i]
+
+
+@kernel
+def _log_likelihood(responses, visible, offsets, sigma, likelihoods):
+    """Landmark likelihoods at ``offsets`` [2, n] and their mean logarithm over the visible landmarks."""
+    total, count, kx = 0.0, 0, np.empty(responses.shape[1], np.float32)
+    for i in range(visible.shape[0]):
+        if not visible[i]:
+            likelihoods[i] = np.float32(-1e8)
+            continue
+        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
+        total += math.log(np.float64(likelihoods[i]) + 1e-8)
+        count += 1
+    return np.float32(total / count) if count > 0 else np.float32(0)
 
 
 @kernel
@@ -138,82 +199,47 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
-    places, means, sums = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32), np.empty(8, np.float32)
+    places, means = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32)
+    starts, sums = np.empty((2, padded_columns(n)), np.int64), np.empty(4 * padded_columns(n), np.float32)
     seen, moments = np.empty(n, np.int64), np.empty(4 * w * w, np.float32)
     _cell_moments(w, moments)
     padded = padded_columns(columns)
-    j, h, even = (
-        np.zeros((2 * n, padded), np.float32),
-        np.empty((padded, system_stride(columns)), np.float32),
-        np.empty(160, np.float32),
-    )
+    j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
-    b, total = np.empty(columns, np.float32), np.empty(padded + 8, np.float64)
-    centre, edge = np.float32((w - 1) * 0.5), np.float32(w) - np.float32(0.1)
-    zero = np.float32(0)
+    b, total = np.empty(columns, np.float32), np.empty(3 * padded, np.float64)
+    bounds, prior = np.empty(m, np.float32), np.empty(m, np.float32)
+    for k in range(m):
+        bounds[k], prior[k] = 3.0 * math.sqrt(np.float64(eigenvalues[k])), reg / eigenvalues[k]
 
-    if rigid:
-        shape_3d_kernel(mean, modes_t, p, shape)
     for iteration in range(iterations):
-        if not rigid or iteration == 1:  # a rigid pass changes the local parameters only by its first clamp
+        if not rigid or iteration < 2:  # a rigid pass changes the local parameters only by its first clamp
             shape_3d_kernel(mean, modes_t, p, shape)
         rotation(g[1:4], r)
         project(g, r, shape, points)
-        if iteration > 0:
-            change = 0.0
-            for i in range(2 * n):
-                d = np.float64(points[i] - previous[i])
-                change += d * d
-            if math.sqrt(change) < 0.01:
-                break
+        if iteration > 0 and _settled(points, previous):
+            break
         for i in range(2 * n):  # a slice would be assigned with a text for its error, dear to compile
             previous[i] = points[i]
-        jacobian(g, r, shape, modes, columns, j)
-        count = 0
-        for i in range(n):
-            if not visible[i]:
-                j[i] = zero
-                j[n + i] = zero
-                continue
-            ox, oy = points[i] - base[i], points[n + i] - base[n + i]
-            dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
-            offsets[0, i], offsets[1, i] = dx, dy
-            # NaN of a runaway fit fails both comparisons and must not index the table
-            dx = dx if dx > zero else zero
-            dy = dy if dy > zero else zero
-            places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
-            count += 1
-        mean_positions(responses, table, moments, seen, places, count, sums, means)
+        count = _places_in_maps(points, base, forward, visible, w, offsets, places, seen)
+        mean_positions(responses, table, moments, seen, places, count, starts, sums, means)
         for k in range(count):
             i, sx, sy = seen[k], means[k, 0] - places[k, 0], means[k, 1] - places[k, 1]
             shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
-        if weights.shape[0] > 0:
-            for i in range(n):
-                for k in range(columns):
-                    jw[i, k] = j[i, k] * weights[i]
-                    jw[n + i, k] = j[n + i, k] * weights[i]
-        normal_matrix(jw, j, columns, even, h)
+        jacobian(g, r, shape, modes, columns, j)
+        _without_invisible(visible, weights, j, jw)
+        normal_matrix(jw, j, columns, h)
         gradient(jw, shifts, columns, total, b)
-        if not rigid:
-            for k in range(m):
-                prior = reg / eigenvalues[k]
-                h[6 + k, 6 + k] += prior
-                b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior) * np.float64(p[k]))
+        for k in range(columns - 6):
+            h[6 + k, 6 + k] += prior[k]
+            b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
         cholesky_solve(h, b, total)
         update_rigid(g, r, b)
         for k in range(m):
-            bound = np.float32(3.0 * math.sqrt(np.float64(eigenvalues[k])))
             value = p[k] if rigid else p[k] + b[6 + k]
-            p[k] = min(bound, max(-bound, value))
-
-    likelihood, kx = 0.0, np.empty(w, np.float32)
-    for i in range(likelihoods.shape[0]):
-        if not visible[i]:
-            likelihoods[i] = np.float32(-1e8)
-            continue
-        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
-        likelihood += math.log(np.float64(likelihoods[i]) + 1e-8)
-    return np.float32(likelihood / count) if likelihoods.shape[0] > 0 and count > 0 else zero
+            p[k] = min(bounds[k], max(-bounds[k], value))
+    if likelihoods.shape[0] == 0:
+        return np.float32(0)
+    return _log_likelihood(responses, visible, offsets, sigma, likelihoods)
 
 
 @kernel

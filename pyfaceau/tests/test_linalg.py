@@ -14,10 +14,10 @@ F32_EPS = np.finfo(np.float32).eps
 
 def solve(h: np.ndarray, b: np.ndarray) -> tuple[bool, np.ndarray]:
     size, x = len(b), b.copy()
-    width = (size // 8 + 1) * 8  # whole vectors, and room for the right-hand side
-    work = np.full((size, width), np.nan, np.float32)
-    work[:, :size] = np.tril(h)
-    solved = _linalg.cholesky_solve(work, x, np.empty(width))
+    width = -(-size // 8) * 8  # whole vectors
+    work = np.full((width, width), np.nan, np.float32)
+    work[:size, :size] = np.tril(h)
+    solved = _linalg.cholesky_solve(work, x, np.empty(3 * width))
     return bool(solved), x
 
 

@@ -66,7 +66,7 @@ def mean_shift(response: np.ndarray, sigma: float, dx: float, dy: float) -> np.n
     module._cell_moments(len(response), moments)
     module.mean_positions(
         np.ascontiguousarray(response)[None], kernel_table(len(response), sigma), moments, np.zeros(1, np.int64),
-        at[None], 1, np.empty(8, np.float32), means,
+        at[None], 1, np.empty((2, 8), np.int64), np.empty(32, np.float32), means,
     )  # fmt: skip
     x, y = means[0]
     return np.array([x, y], np.float32) - at
