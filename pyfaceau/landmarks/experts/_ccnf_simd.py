@@ -166,7 +166,14 @@ def neuron_products(with_last: bool) -> Any:
                 lane = builder.and_(args[3], ir.Constant(_SIZE, LANES - 1))
                 last = builder.add(builder.mul(builder.sub(args[3], lane), ir.Constant(_SIZE, _PIXELS)), lane)
                 last_block = _data(context, builder, signature, args, 0, last)
-                last_inverse = spread(_data(context, builder, signature, args, 1, args[3]))
+                last_inverse = builder.load(_data(context, builder, signature, args, 1, args[3]))
+                # In memory, as there is no register left for the inverse norm in the loop below.
+                last_pixels = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), _PIXELS))
+                last_pixels = builder.bitcast(last_pixels, ir.FloatType().as_pointer())
+                with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS)) as loop:
+                    pixel = builder.gep(last_block, [builder.mul(loop.index, ir.Constant(_SIZE, LANES))])
+                    x = builder.fmul(builder.load(pixel), last_inverse)
+                    builder.store(x, builder.gep(last_pixels, [loop.index]))
                 last_sums = cgutils.alloca_once_value(builder, _load(builder, table))
 
             def add_pixels(k: Any, odd: tuple[bool, ...]) -> None:
@@ -174,15 +181,14 @@ def neuron_products(with_last: bool) -> Any:
                 first = builder.mul(k, ir.Constant(_SIZE, LANES))
                 pixels, rows = builder.gep(block, [first]), builder.gep(table, [first])
                 for j, other in enumerate(odd):
-                    x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
                     row = builder.gep(rows, [ir.Constant(_SIZE, LANES * (j + 1))])
+                    if with_last:
+                        x = spread(builder.gep(last_pixels, [builder.add(k, ir.Constant(_SIZE, j))]))
+                        builder.store(_fma(builder, x, _load(builder, row), builder.load(last_sums)), last_sums)
+                    x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
                     for q in range(GROUP):
                         slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
                         builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
-                    if with_last:
-                        pixel = builder.gep(last_block, [builder.add(first, ir.Constant(_SIZE, LANES * j))])
-                        x = builder.fmul(spread(pixel), last_inverse)
-                        builder.store(_fma(builder, x, _load(builder, row), builder.load(last_sums)), last_sums)
 
             with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
                 with builder.if_then(builder.icmp_signed("<", loop.index, args[11])):
@@ -202,9 +208,7 @@ def neuron_products(with_last: bool) -> Any:
             return context.get_dummy_value()
 
         size = types.intp
-        return types.void(
-            centred, inverses, size, size, weights, size, z, size, size, size, size, size
-        ), generate
+        return types.void(centred, inverses, size, size, weights, size, z, size, size, size, size, size), generate
 
     return products
 
@@ -262,7 +266,8 @@ def denominators(typingctx, z, first, count, out):
     """``out[i] = 1 + exp(-z[first + i])`` in float64 for i < ``count``, by 32 at once."""
 
     def generate(context, builder, signature, args):
-        source, target = _data(context, builder, signature, args, 0, args[1]), _data(context, builder, signature, args, 3)
+        source = _data(context, builder, signature, args, 0, args[1])
+        target = _data(context, builder, signature, args, 3)
         one = ir.Constant(ir.VectorType(ir.DoubleType(), _HALF), [1.0] * _HALF)
         step = ir.Constant(_SIZE, _HALF * _ABREAST)
         with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[2], step, intp=_SIZE) as (i, _):
@@ -300,3 +305,23 @@ def add_quotients(typingctx, numerator, divisors, first, count, sums):
 
     size = types.intp
     return types.void(types.float64, divisors, size, size, sums), generate
+
+
+@intrinsic
+def lowest(typingctx, values, count):
+    """The least of 0 and the first ``count`` float32 values, a multiple of 8."""
+
+    def generate(context, builder, signature, args):
+        source = _data(context, builder, signature, args, 0)
+        least = cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0))
+        step = ir.Constant(_SIZE, LANES)
+        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[1], step, intp=_SIZE) as (i, _):
+            value, current = _load(builder, builder.gep(source, [i])), builder.load(least)
+            builder.store(builder.select(builder.fcmp_ordered("<", value, current), value, current), least)
+        lanes = [builder.extract_element(builder.load(least), ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
+        while len(lanes) > 1:
+            pairs = zip(lanes[::2], lanes[1::2], strict=True)
+            lanes = [builder.select(builder.fcmp_ordered("<", a, b), a, b) for a, b in pairs]
+        return lanes[0]
+
+    return types.float32(values, types.intp), generate

@@ -21,6 +21,7 @@ from pyfaceau.landmarks.experts._ccnf_simd import (
     add_quotients,
     centre_blocks,
     denominators,
+    lowest,
     neuron_products,
     shift_lines,
 )
@@ -193,11 +194,9 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
             _multiply(sigma[i].reshape(-1), width, unary, cells, smooth)
-            lowest = np.float32(0)
+            least = lowest(smooth, width)
             for k in range(cells):
-                lowest = min(lowest, smooth[k])
-            for k in range(cells):
-                response[k] = smooth[k] - lowest
+                response[k] = smooth[k] - least
         else:
             for k in range(cells):
                 response[k] = variance[i] * unary[k]
