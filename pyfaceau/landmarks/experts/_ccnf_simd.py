@@ -226,7 +226,7 @@ _HALF, _ABREAST = LANES // 2, 8
 
 
 def _negative_exponentials(builder: Any, values: list[Any]) -> list[Any]:
-    """exp(-z) per lane in float64, to 1e-14, for float32 vectors; beyond 700 it stops growing and shrinking."""
+    """exp(-z) per lane in float64, to 3e-14, for float32 vectors; beyond 700 it stops growing and shrinking."""
     floats, doubles, longs = (ir.VectorType(t, _HALF) for t in (ir.FloatType(), ir.DoubleType(), ir.IntType(64)))
 
     def constant(value: float) -> Any:
