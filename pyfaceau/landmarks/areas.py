@@ -12,10 +12,12 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import svd_square
-from pyfaceau._simd import sample_row
+from pyfaceau._simd import LANES, sample_row
 from pyfaceau.landmarks.pdm import project, rotation, shape_3d_kernel
 
 _SUM_BLOCK = 16  # values that OpenCV's sum takes in vectors
+_FEW = 3  # columns left by whole vectors that are cheaper to sample as columns
+_TO_INTEGER = 6755399441055744.0  # 1.5 * 2^52: float64 numbers of this size have no fractions
 SUPPORT = 11  # side of a patch expert's support, pixels: fixed in the format
 
 
@@ -111,6 +113,12 @@ def _invert(m, inverse):
 
 
 @kernel
+def _nearest(x):
+    """The nearest int32, the even one of two: ``np.rint`` would be a call of the C library."""
+    return np.int32((x + _TO_INTEGER) - _TO_INTEGER)
+
+
+@kernel
 def _clipped(gray, row, column):
     """A pixel as int32, 0 outside the picture."""
     if 0 <= row < gray.shape[0] and 0 <= column < gray.shape[1]:
@@ -119,36 +127,27 @@ def _clipped(gray, row, column):
 
 
 @kernel
-def _cut_area(gray, m, along_x, along_y, area):
-    """Sample one area [a, a] through the destination-to-source map ``m`` [2, 3] (float32); 0 outside ``gray``.
-
-    ``along_x`` and ``along_y`` [a] hold what a column adds to a source position, in 1/1024 pixel.
-    """
-    height, width = gray.shape
-    side = area.shape[0]
-    m00, m01, m02 = np.float64(m[0, 0]), np.float64(m[0, 1]), np.float64(m[0, 2])
-    m10, m11, m12 = np.float64(m[1, 0]), np.float64(m[1, 1]), np.float64(m[1, 2])
-    to_grey, whole = np.float32(1.0 / 1024.0), np.int32(32)
-    last = side - 1
-    # An affine image of a square lies inside the frame when its corners do (one pixel to spare for rounding).
-    low_x = m02 + min(0.0, m00 * last) + min(0.0, m01 * last)
-    high_x = m02 + max(0.0, m00 * last) + max(0.0, m01 * last)
-    low_y = m12 + min(0.0, m10 * last) + min(0.0, m11 * last)
-    high_y = m12 + max(0.0, m10 * last) + max(0.0, m11 * last)
-    inside = low_x >= 1.0 and low_y >= 1.0 and high_x < width - 2.0 and high_y < height - 2.0
-    # A lost face may sit anywhere, even at NaN: nothing of it can be sampled.
-    if not (low_x > -1e6 and low_y > -1e6 and high_x < 1e6 and high_y < 1e6):
-        area[:] = np.float32(0)
-        return
+def _sample_inside(gray, starts_x, starts_y, along_x, along_y, column, area):
+    """Sample an area that lies inside the frame: line by line, but a few columns left by whole vectors as columns."""
+    width, side = gray.shape[1], area.shape[0]
     flat, out = gray.reshape(-1), area.reshape(-1)
+    left = side % LANES
+    across = side - left if left <= _FEW else side
     for y in range(side):
-        x0 = np.int32(np.rint((m01 * y + m02) * 1024.0)) + np.int32(16)
-        y0 = np.int32(np.rint((m11 * y + m12) * 1024.0)) + np.int32(16)
-        if inside:
-            sample_row(flat, width, x0, y0, along_x, along_y, side, out, y * side)
-            continue
+        sample_row(flat, width, starts_x[y], starts_y[y], along_x, along_y, across, out, y * side)
+    for x in range(across, side):
+        sample_row(flat, width, along_x[x], along_y[x], starts_x, starts_y, side, column, 0)
+        for y in range(side):
+            area[y, x] = column[y]
+
+
+@kernel
+def _sample_anywhere(gray, starts_x, starts_y, along_x, along_y, area):
+    """Sample an area; 0 outside the frame."""
+    side, to_grey, whole = area.shape[0], np.float32(1.0 / 1024.0), np.int32(32)
+    for y in range(side):
         for x in range(side):
-            sx, sy = (x0 + along_x[x]) >> np.int32(5), (y0 + along_y[x]) >> np.int32(5)
+            sx, sy = (starts_x[y] + along_x[x]) >> np.int32(5), (starts_y[y] + along_y[x]) >> np.int32(5)
             fx, fy = sx & np.int32(31), sy & np.int32(31)
             column, row = sx >> np.int32(5), sy >> np.int32(5)
             p00, p01 = _clipped(gray, row, column), _clipped(gray, row, column + 1)
@@ -156,6 +155,37 @@ def _cut_area(gray, m, along_x, along_y, area):
             # Weights are multiples of 1/1024 and pixels are bytes: this integer sum is the float32 one, exactly.
             above, below = (whole - fx) * p00 + fx * p01, (whole - fx) * p10 + fx * p11
             area[y, x] = np.float32((whole - fy) * above + fy * below) * to_grey
+
+
+@kernel
+def _cut_area(gray, m, along, starts, column, area):
+    """Sample one area [a, a] through the destination-to-source map ``m`` [2, 3] (float32); 0 outside ``gray``.
+
+    ``along`` [2, a] holds what a column adds to a source position (x, y), in 1/1024 pixel. ``starts`` [2, a] (int32)
+    and ``column`` [a] (float32) are work space.
+    """
+    height, width = gray.shape
+    side = area.shape[0]
+    m00, m01, m02 = np.float64(m[0, 0]), np.float64(m[0, 1]), np.float64(m[0, 2])
+    m10, m11, m12 = np.float64(m[1, 0]), np.float64(m[1, 1]), np.float64(m[1, 2])
+    last = side - 1
+    # An affine image of a square lies inside the frame when its corners do (one pixel to spare for rounding).
+    low_x = m02 + min(0.0, m00 * last) + min(0.0, m01 * last)
+    high_x = m02 + max(0.0, m00 * last) + max(0.0, m01 * last)
+    low_y = m12 + min(0.0, m10 * last) + min(0.0, m11 * last)
+    high_y = m12 + max(0.0, m10 * last) + max(0.0, m11 * last)
+    # A lost face may sit anywhere, even at NaN: nothing of it can be sampled.
+    if not (low_x > -1e6 and low_y > -1e6 and high_x < 1e6 and high_y < 1e6):
+        area[:] = np.float32(0)
+        return
+    starts_x, starts_y = starts[0], starts[1]
+    for y in range(side):
+        starts_x[y] = _nearest((m01 * y + m02) * 1024.0) + np.int32(16)
+        starts_y[y] = _nearest((m11 * y + m12) * 1024.0) + np.int32(16)
+    if low_x >= 1.0 and low_y >= 1.0 and high_x < width - 2.0 and high_y < height - 2.0:
+        _sample_inside(gray, starts_x, starts_y, along[0], along[1], column, area)
+    else:
+        _sample_anywhere(gray, starts_x, starts_y, along[0], along[1], area)
 
 
 @kernel
@@ -205,13 +235,13 @@ def cut_areas(gray, mean, modes_t, centers, visible, scale, g, p, base, forward,
     similarity(base, reference, forward)
     _invert(forward, backward)
     view = nearest_view(centers, g[1:4])
-    along_x, along_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    along, starts, column = np.empty((2, side), np.int32), np.empty((2, side), np.int32), np.empty(side, np.float32)
     area_warp(backward, base[0], base[n], side, m)
     for x in range(side):  # the same for all landmarks
-        along_x[x] = np.int32(np.rint(np.float64(m[0, 0]) * x * 1024.0))
-        along_y[x] = np.int32(np.rint(np.float64(m[1, 0]) * x * 1024.0))
+        along[0, x] = _nearest(np.float64(m[0, 0]) * x * 1024.0)
+        along[1, x] = _nearest(np.float64(m[1, 0]) * x * 1024.0)
     for i in range(n):
         if visible[view, i]:
             area_warp(backward, base[i], base[n + i], side, m)
-            _cut_area(gray, m, along_x, along_y, areas[i])
+            _cut_area(gray, m, along, starts, column, areas[i])
     return view

@@ -8,6 +8,7 @@ nothing here may be reassociated or contracted but for the fused operations writ
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -20,14 +21,11 @@ from pyfaceau.landmarks.areas import SUPPORT
 
 #: Neurons that one call of `neuron_products` evaluates, and how many of them in two chains.
 GROUP, IN_TWO_CHAINS = 7, 4
-#: Vectors of positions that are normalised together.
-TILE = 4
 #: Largest side of a response map.
 MAX_WINDOW = 32
 _PIXELS = SUPPORT * SUPPORT
 
 _FLOATS, _DOUBLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
-_LONGS = ir.VectorType(ir.IntType(64), LANES)
 _SIZE = ir.IntType(64)
 
 
@@ -74,133 +72,145 @@ def shift_lines(typingctx, area, first, side, window, count, columns, to):
     return types.void(area, size, size, size, size, columns, size), generate
 
 
-@intrinsic
-def centre_blocks(typingctx, columns, stride, window, first, centred, inverses):
-    """Take the mean out of the blocks at 32 positions, and find 1 / the L2 norm of what is left.
+@cache
+def centre_blocks(vectors: int) -> Any:
+    """An intrinsic that takes the mean out of the blocks at ``8 vectors`` positions and finds what is left's norm.
 
+    The returned function has the signature ``(columns, stride, window, first, centred, inverses)``.
     ``centred[8 (121 v + k) + lane]``: pixel k (column by column) of the block at position ``first + 8 v + lane``;
-    ``inverses[8 v + lane]``. Plain float32 sums, that of the values line by line, that of the squares column by
-    column; a norm of 0 counts as 1.
+    ``inverses[8 v + lane]``: 1 / its L2 norm. Plain float32 sums, that of the values line by line, that of the squares
+    column by column; a norm of 0 counts as 1.
     """
 
-    def generate(context, builder, signature, args):
-        start = _data(context, builder, signature, args, 0, args[3])
-        blocks, inverse_at = (_data(context, builder, signature, args, i) for i in (4, 5))
-        zero, one = _constant(_FLOATS, 0.0), _constant(_FLOATS, 1.0)
+    @intrinsic
+    def centre(typingctx, columns, stride, window, first, centred, inverses):
+        def generate(context, builder, signature, args):
+            start = _data(context, builder, signature, args, 0, args[3])
+            blocks, inverse_at = (_data(context, builder, signature, args, i) for i in (4, 5))
+            zero, one = _constant(_FLOATS, 0.0), _constant(_FLOATS, 1.0)
 
-        def summed(outer: Any, inner: Any, term: Any) -> list[Any]:
-            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(TILE)]
-            with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
-                line = builder.gep(start, [builder.mul(loop.index, outer)])
-                target = builder.gep(blocks, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * LANES))])
-                current = [builder.load(slot) for slot in sums]
-                for k in range(SUPPORT):
-                    for v in range(TILE):
-                        at = LANES * (_PIXELS * v + k)
-                        current[v] = builder.fadd(current[v], term(v, _load(builder, line, LANES * v), target, at))
-                    line = builder.gep(line, [inner])
-                for slot, value in zip(sums, current, strict=True):
-                    builder.store(value, slot)
-            return [builder.load(slot) for slot in sums]
+            def summed(outer: Any, inner: Any, term: Any) -> list[Any]:
+                sums = [cgutils.alloca_once_value(builder, zero) for _ in range(vectors)]
+                with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
+                    line = builder.gep(start, [builder.mul(loop.index, outer)])
+                    target = builder.gep(blocks, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * LANES))])
+                    current = [builder.load(slot) for slot in sums]
+                    for k in range(SUPPORT):
+                        for v in range(vectors):
+                            at = LANES * (_PIXELS * v + k)
+                            current[v] = builder.fadd(current[v], term(v, _load(builder, line, LANES * v), target, at))
+                        line = builder.gep(line, [inner])
+                    for slot, value in zip(sums, current, strict=True):
+                        builder.store(value, slot)
+                return [builder.load(slot) for slot in sums]
 
-        def square(v: int, value: Any, target: Any, at: int) -> Any:
-            rest = builder.fsub(value, means[v])
-            builder.store(rest, _vector_at(builder, target, at), align=4)
-            return builder.fmul(rest, rest)
+            def square(v: int, value: Any, target: Any, at: int) -> Any:
+                rest = builder.fsub(value, means[v])
+                builder.store(rest, _vector_at(builder, target, at), align=4)
+                return builder.fmul(rest, rest)
 
-        sums = summed(args[2], args[1], lambda v, value, target, at: value)
-        means = [builder.fdiv(s, _constant(_FLOATS, float(_PIXELS))) for s in sums]
-        kind = ir.FunctionType(_FLOATS, [_FLOATS])
-        square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
-        for v, s in enumerate(summed(args[1], args[2], square)):
-            norm = builder.call(square_root, [s])
-            norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
-            builder.store(builder.fdiv(one, norm), _vector_at(builder, inverse_at, LANES * v), align=4)
-        return context.get_dummy_value()
+            sums = summed(args[2], args[1], lambda v, value, target, at: value)
+            means = [builder.fdiv(s, _constant(_FLOATS, float(_PIXELS))) for s in sums]
+            kind = ir.FunctionType(_FLOATS, [_FLOATS])
+            square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+            for v, s in enumerate(summed(args[1], args[2], square)):
+                norm = builder.call(square_root, [s])
+                norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
+                builder.store(builder.fdiv(one, norm), _vector_at(builder, inverse_at, LANES * v), align=4)
+            return context.get_dummy_value()
 
-    size = types.intp
-    return types.void(columns, size, size, size, centred, inverses), generate
+        size = types.intp
+        return types.void(columns, size, size, size, centred, inverses), generate
+
+    return centre
 
 
-#: Cache lines that one call of `neuron_products` can fetch.
+#: Cache lines that one call of a function of `neuron_products` can fetch.
 FETCHED = _PIXELS // 2 - 1
 
 
-@intrinsic
-def neuron_products(typingctx, centred, inverses, v, weights, at, z, ahead, lines):
-    """Bias and weighted sum of eight normalised blocks (the ``v``-th eight of a tile), for seven neurons.
+@cache
+def neuron_products(with_last: bool) -> Any:
+    """An intrinsic for the bias and weighted sum of eight normalised blocks, for seven neurons.
 
-    ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column. Stores neuron q's sums
-    at ``z[32 q + 8 v]``. Neurons 0-3 are summed in two fused chains, even and odd k (the last two k both
-    belong to the even one), the others in one.
+    The returned function has the signature
+    ``(centred, inverses, v, last, weights, at, z, to, z_stride, last_to, ahead, lines)``: the ``v``-th eight blocks of
+    what `centre_blocks` left. ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column.
+    Stores neuron q's sums at ``z[to + q z_stride]``. Neurons 0-3 are summed in two fused chains, even and odd k (the
+    last two k both belong to the even one), the others in one.
+
+    ``with_last`` adds the one block ``last``, counted likewise, whose sums go to ``z[last_to + q]``, with one chain
+    for every neuron. On its own that chain would take as long as eight blocks do.
 
     Meanwhile the next ``lines`` cache lines from the address ``ahead`` on come closer, `FETCHED` of them at most.
     """
 
-    def generate(context, builder, signature, args):
-        lines = builder.inttoptr(args[6], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
-        first = builder.mul(args[2], ir.Constant(_SIZE, LANES))
-        block = _data(context, builder, signature, args, 0, builder.mul(first, ir.Constant(_SIZE, _PIXELS)))
-        inverse = _load(builder, _data(context, builder, signature, args, 1, first))
-        table = _data(context, builder, signature, args, 3, args[4])
+    @intrinsic
+    def products(typingctx, centred, inverses, v, last, weights, at, z, to, z_stride, last_to, ahead, lines):
+        def generate(context, builder, signature, args):
+            lines = builder.inttoptr(args[10], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
+            first = builder.mul(args[2], ir.Constant(_SIZE, LANES))
+            block = _data(context, builder, signature, args, 0, builder.mul(first, ir.Constant(_SIZE, _PIXELS)))
+            inverse = _load(builder, _data(context, builder, signature, args, 1, first))
+            table = _data(context, builder, signature, args, 4, args[5])
 
-        def factor(row: Any, q: int) -> Any:
-            return _splat(builder, builder.load(builder.gep(row, [ir.Constant(_SIZE, q)])))
+            def spread(pointer: Any) -> Any:
+                return _splat(builder, builder.load(pointer))
 
-        sums = [cgutils.alloca_once_value(builder, factor(table, q)) for q in range(GROUP)]
-        sums += [cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0)) for _ in range(IN_TWO_CHAINS)]
+            def factor(row: Any, q: int) -> Any:
+                return spread(builder.gep(row, [ir.Constant(_SIZE, q)]))
 
-        def add_pixels(k: Any, odd: tuple[bool, ...]) -> None:
-            """The pixels from ``k`` on; ``odd`` ones belong to the odd chain."""
-            first = builder.mul(k, ir.Constant(_SIZE, LANES))
-            pixels, rows = builder.gep(block, [first]), builder.gep(table, [first])
-            for j, other in enumerate(odd):
-                x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
-                row = builder.gep(rows, [ir.Constant(_SIZE, LANES * (j + 1))])
-                for q in range(GROUP):
-                    slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
-                    builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
+            sums = [cgutils.alloca_once_value(builder, factor(table, q)) for q in range(GROUP)]
+            sums += [cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0)) for _ in range(IN_TWO_CHAINS)]
+            if with_last:
+                lane = builder.and_(args[3], ir.Constant(_SIZE, LANES - 1))
+                last = builder.add(builder.mul(builder.sub(args[3], lane), ir.Constant(_SIZE, _PIXELS)), lane)
+                last_block = _data(context, builder, signature, args, 0, last)
+                last_inverse = builder.load(_data(context, builder, signature, args, 1, args[3]))
+                # In memory, as there is no register left for the inverse norm in the loop below.
+                last_pixels = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), _PIXELS))
+                last_pixels = builder.bitcast(last_pixels, ir.FloatType().as_pointer())
+                with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS)) as loop:
+                    pixel = builder.gep(last_block, [builder.mul(loop.index, ir.Constant(_SIZE, LANES))])
+                    x = builder.fmul(builder.load(pixel), last_inverse)
+                    builder.store(x, builder.gep(last_pixels, [loop.index]))
+                last_sums = cgutils.alloca_once_value(builder, _load(builder, table))
 
-        with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
-            with builder.if_then(builder.icmp_signed("<", loop.index, args[7])):
-                prefetch(builder, builder.gep(lines, [loop.index]), near=2)
-            add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
-        add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
-        target = _data(context, builder, signature, args, 5, first)
-        for q in range(GROUP):
-            value = builder.load(sums[q])
-            if q < IN_TWO_CHAINS:
-                value = builder.fadd(value, builder.load(sums[GROUP + q]))
-            builder.store(value, _vector_at(builder, target, TILE * LANES * q), align=4)
-        return context.get_dummy_value()
+            def add_pixels(k: Any, odd: tuple[bool, ...]) -> None:
+                """The pixels from ``k`` on; ``odd`` ones belong to the odd chain."""
+                first = builder.mul(k, ir.Constant(_SIZE, LANES))
+                pixels, rows = builder.gep(block, [first]), builder.gep(table, [first])
+                for j, other in enumerate(odd):
+                    row = builder.gep(rows, [ir.Constant(_SIZE, LANES * (j + 1))])
+                    if with_last:
+                        x = spread(builder.gep(last_pixels, [builder.add(k, ir.Constant(_SIZE, j))]))
+                        builder.store(_fma(builder, x, _load(builder, row), builder.load(last_sums)), last_sums)
+                    x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
+                    for q in range(GROUP):
+                        slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
+                        builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
 
-    size = types.intp
-    return types.void(centred, inverses, size, weights, size, z, size, size), generate
+            with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
+                with builder.if_then(builder.icmp_signed("<", loop.index, args[11])):
+                    prefetch(builder, builder.gep(lines, [loop.index]), near=2)
+                add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
+            add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
+            target = _data(context, builder, signature, args, 6, args[7])
+            for q in range(GROUP):
+                value = builder.load(sums[q])
+                if q < IN_TWO_CHAINS:
+                    value = builder.fadd(value, builder.load(sums[GROUP + q]))
+                place = builder.gep(target, [builder.mul(args[8], ir.Constant(_SIZE, q))])
+                builder.store(value, _vector_at(builder, place), align=4)
+            if with_last:
+                target = _data(context, builder, signature, args, 6, args[9])
+                builder.store(builder.load(last_sums), _vector_at(builder, target), align=4)
+            return context.get_dummy_value()
 
+        size = types.intp
+        return types.void(centred, inverses, size, size, weights, size, z, size, size, size, size, size), generate
 
-@intrinsic
-def last_products(typingctx, centred, inverses, position, weights, at, z):
-    """As `neuron_products`, for the one block at ``position`` of a tile: one chain for every neuron."""
-
-    def generate(context, builder, signature, args):
-        lane = builder.and_(args[2], ir.Constant(_SIZE, LANES - 1))
-        block = builder.add(builder.mul(builder.sub(args[2], lane), ir.Constant(_SIZE, _PIXELS)), lane)
-        block = _data(context, builder, signature, args, 0, block)
-        inverse = builder.load(_data(context, builder, signature, args, 1, args[2]))
-        table = _data(context, builder, signature, args, 3, args[4])
-        sums = cgutils.alloca_once_value(builder, _load(builder, table))
-        with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS)) as loop:
-            first = builder.mul(loop.index, ir.Constant(_SIZE, LANES))
-            x = builder.fmul(builder.load(builder.gep(block, [first])), inverse)
-            row = _load(builder, builder.gep(table, [first]), LANES)
-            builder.store(_fma(builder, _splat(builder, x), row, builder.load(sums)), sums)
-        target, values = _data(context, builder, signature, args, 5, args[2]), builder.load(sums)
-        for q in range(GROUP):
-            slot = builder.gep(target, [ir.Constant(_SIZE, TILE * LANES * q)])
-            builder.store(builder.extract_element(values, ir.Constant(ir.IntType(32), q)), slot)
-        return context.get_dummy_value()
-
-    return types.void(centred, inverses, types.intp, weights, types.intp, z), generate
+    return products
 
 
 #: exp(-r) for abs(r) <= log(2) / 2, to 4e-16: interpolated at Chebyshev's nodes.
@@ -211,54 +221,107 @@ _POLYNOMIAL = (
 )  # fmt: skip
 
 
-def _negative_exponential(builder: Any, z: Any) -> Any:
-    """exp(-z) per lane in float64, to 1e-14, for float32 z; beyond 700 it stops growing and shrinking."""
+#: Doubles to a vector, and vectors that go through `denominators` side by side: one alone waits for its own results.
+_HALF, _ABREAST = LANES // 2, 8
+
+
+def _negative_exponentials(builder: Any, values: list[Any]) -> list[Any]:
+    """exp(-z) per lane in float64, to 3e-14, for float32 vectors; beyond 700 it stops growing and shrinking."""
+    floats, doubles, longs = (ir.VectorType(t, _HALF) for t in (ir.FloatType(), ir.DoubleType(), ir.IntType(64)))
+
+    def constant(value: float) -> Any:
+        return ir.Constant(doubles, [value] * _HALF)
+
+    def fused(a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
+        return [_fma(builder, *operands) for operands in zip(a, b, c, strict=True)]
+
+    def everywhere(value: float) -> list[Any]:
+        return [constant(value)] * len(values)
+
     for predicate, bound in ((">", 700.0), ("<", -700.0)):
-        limit = _constant(_FLOATS, bound)
-        z = builder.select(builder.fcmp_ordered(predicate, z, limit), limit, z)
-    z = builder.fpext(z, _DOUBLES)
-    magic = _constant(_DOUBLES, 6755399441055744.0)  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
-    shifted = _fma(builder, z, _constant(_DOUBLES, -1.4426950408889634), magic)
-    n = builder.fsub(shifted, magic)
-    r = _fma(builder, n, _constant(_DOUBLES, 0.6931471805599453), z)
-    terms, power = [_constant(_DOUBLES, c) for c in _POLYNOMIAL], r
+        limit = ir.Constant(floats, [bound] * _HALF)
+        values = [builder.select(builder.fcmp_ordered(predicate, z, limit), limit, z) for z in values]
+    values = [builder.fpext(z, doubles) for z in values]
+    magic = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
+    shifted = fused(values, everywhere(-1.4426950408889634), everywhere(magic))
+    power = fused([builder.fsub(s, constant(magic)) for s in shifted], everywhere(0.6931471805599453), values)
+    terms = [everywhere(c) for c in _POLYNOMIAL]
     while len(terms) > 1:  # neighbours first (Estrin): short chains
         pairs, rest = zip(terms[::2], terms[1::2]), terms[len(terms) // 2 * 2 :]  # noqa: B905 - the odd one is `rest`
-        terms = [_fma(builder, high, power, low) for low, high in pairs] + rest
-        power = builder.fmul(power, power)
-    exponent = builder.shl(builder.bitcast(shifted, _LONGS), ir.Constant(_LONGS, [52] * LANES))
-    return builder.bitcast(builder.add(builder.bitcast(terms[0], _LONGS), exponent), _DOUBLES)
+        terms = [fused(high, power, low) for low, high in pairs] + rest
+        power = [builder.fmul(p, p) for p in power]
+    exponents = [builder.shl(builder.bitcast(s, longs), ir.Constant(longs, [52] * _HALF)) for s in shifted]
+    sums = [builder.add(builder.bitcast(t, longs), e) for t, e in zip(terms[0], exponents, strict=True)]
+    return [builder.bitcast(s, doubles) for s in sums]
+
+
+def _half_at(builder: Any, pointer: Any, offset: int) -> Any:
+    """Address of the (unaligned) half vector ``offset`` elements after ``pointer``."""
+    vector = ir.VectorType(pointer.type.pointee, _HALF)
+    return builder.bitcast(builder.gep(pointer, [ir.Constant(_SIZE, offset)]), vector.as_pointer())
 
 
 @intrinsic
-def add_neurons(typingctx, z, count, twice_alpha, at, sums, to):
-    """Add ``twice_alpha[at + q] / (1 + exp(-z[32 q + p]))``, q = 0 .. 6 in this order, to ``sums[to + p]``.
+def denominators(typingctx, z, first, count, out):
+    """``out[i] = 1 + exp(-z[first + i])`` in float64 for i < ``count``, by 32 at once."""
 
-    For p < ``count``, by eight positions. Terms in float64 (``twice_alpha`` is), each sum rounded to float32.
+    def generate(context, builder, signature, args):
+        source = _data(context, builder, signature, args, 0, args[1])
+        target = _data(context, builder, signature, args, 3)
+        one = ir.Constant(ir.VectorType(ir.DoubleType(), _HALF), [1.0] * _HALF)
+        step = ir.Constant(_SIZE, _HALF * _ABREAST)
+        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[2], step, intp=_SIZE) as (i, _):
+            values, results = (builder.gep(pointer, [i]) for pointer in (source, target))
+            loaded = [builder.load(_half_at(builder, values, _HALF * j), align=4) for j in range(_ABREAST)]
+            for j, power in enumerate(_negative_exponentials(builder, loaded)):
+                builder.store(builder.fadd(one, power), _half_at(builder, results, _HALF * j), align=8)
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp, types.intp, out), generate
+
+
+@intrinsic
+def add_quotients(typingctx, numerator, divisors, first, count, sums):
+    """Add ``numerator / divisors[first + p]`` to ``sums[p]`` for p < ``count``, by eight.
+
+    Quotients and sums in float64, each sum rounded to float32.
     """
 
     def generate(context, builder, signature, args):
-        start = _data(context, builder, signature, args, 0)
-        target = _data(context, builder, signature, args, 4, args[5])
-        factors = _data(context, builder, signature, args, 2, args[3])
+        divisors = _data(context, builder, signature, args, 1, args[2])
+        target = _data(context, builder, signature, args, 4)
         undefined = ir.Constant(_DOUBLES, ir.Undefined)
-        first, lanes = ir.Constant(ir.IntType(32), 0), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        one = _constant(_DOUBLES, 1.0)
-        with cgutils.for_range_slice(
-            builder, ir.Constant(_SIZE, 0), args[1], ir.Constant(_SIZE, LANES), intp=_SIZE
-        ) as (p, _):
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        numerator = builder.insert_element(undefined, args[0], ir.Constant(ir.IntType(32), 0))
+        numerator = builder.shuffle_vector(numerator, undefined, lanes)
+        step = ir.Constant(_SIZE, LANES)
+        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[3], step, intp=_SIZE) as (p, _):
             slot = _vector_at(builder, builder.gep(target, [p]))
-            total = cgutils.alloca_once_value(builder, builder.load(slot, align=4))
-            with cgutils.for_range(builder, ir.Constant(_SIZE, GROUP)) as loop:
-                row = builder.mul(loop.index, ir.Constant(_SIZE, TILE * LANES))
-                values = _load(builder, builder.gep(start, [builder.add(p, row)]))
-                power = _negative_exponential(builder, values)
-                factor = builder.insert_element(undefined, builder.load(builder.gep(factors, [loop.index])), first)
-                factor = builder.shuffle_vector(factor, undefined, lanes)
-                term = builder.fdiv(factor, builder.fadd(one, power))
-                wide = builder.fadd(builder.fpext(builder.load(total), _DOUBLES), term)
-                builder.store(builder.fptrunc(wide, _FLOATS), total)
-            builder.store(builder.load(total), slot, align=4)
+            divisor = builder.load(_vector_at(builder, builder.gep(divisors, [p])), align=8)
+            total = builder.fpext(builder.load(slot, align=4), _DOUBLES)
+            total = builder.fadd(total, builder.fdiv(numerator, divisor))
+            builder.store(builder.fptrunc(total, _FLOATS), slot, align=4)
         return context.get_dummy_value()
 
-    return types.void(z, types.intp, twice_alpha, types.intp, sums, types.intp), generate
+    size = types.intp
+    return types.void(types.float64, divisors, size, size, sums), generate
+
+
+@intrinsic
+def lowest(typingctx, values, count):
+    """The least of 0 and the first ``count`` float32 values, a multiple of 8."""
+
+    def generate(context, builder, signature, args):
+        source = _data(context, builder, signature, args, 0)
+        least = cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0))
+        step = ir.Constant(_SIZE, LANES)
+        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[1], step, intp=_SIZE) as (i, _):
+            value, current = _load(builder, builder.gep(source, [i])), builder.load(least)
+            builder.store(builder.select(builder.fcmp_ordered("<", value, current), value, current), least)
+        lanes = [builder.extract_element(builder.load(least), ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
+        while len(lanes) > 1:
+            pairs = zip(lanes[::2], lanes[1::2], strict=True)
+            lanes = [builder.select(builder.fcmp_ordered("<", a, b), a, b) for a, b in pairs]
+        return lanes[0]
+
+    return types.float32(values, types.intp), generate

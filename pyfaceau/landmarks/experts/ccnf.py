@@ -18,10 +18,10 @@ from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import (
     FETCHED,
     GROUP,
-    TILE,
-    add_neurons,
+    add_quotients,
     centre_blocks,
-    last_products,
+    denominators,
+    lowest,
     neuron_products,
     shift_lines,
 )
@@ -33,7 +33,8 @@ _DIAGONAL.flags.writeable = False  # as the mapped matrices are: one kind of arr
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
 _tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
-_STEP = TILE * LANES
+_centre_7, _centre_4, _centre_2 = (centre_blocks(vectors) for vectors in (7, 4, 2))
+_products, _products_and_last = neuron_products(with_last=False), neuron_products(with_last=True)
 
 
 @kernel
@@ -79,26 +80,68 @@ def _shift_columns(area, window, columns, stride):
 
 
 @kernel
-def _unary(area, window, weights, twice_alpha, columns, centred, inverse_norms, z, unary, ahead, lines):
+def _centre(columns, stride, window, first, vectors, centred, inverse_norms):
+    """Centre the next blocks of ``vectors`` eights, from the ``first`` on or a few before it.
+
+    Returns the first of them and their number, which fit into the cache.
+    """
+    left = vectors - first
+    if left >= 7:
+        _centre_7(columns, stride, window, first * LANES, centred, inverse_norms)
+        return first, 7
+    if left > 2:
+        first = max(0, vectors - 4) if left < 4 else first
+        _centre_4(columns, stride, window, first * LANES, centred, inverse_norms)
+        return first, 4
+    first = max(0, vectors - 2)
+    _centre_2(columns, stride, window, first * LANES, centred, inverse_norms)
+    return first, 2
+
+
+@kernel
+def _add_neurons(z, first, positions, twice_alpha, divisors, unary, last):
+    """Add ``twice_alpha[q]`` times the logistic function of neuron q's sums to ``unary``, neuron by neuron.
+
+    ``z[first + q positions + p]`` is the sum at p, ``z[first + GROUP positions + q]`` that at the ``last`` cell.
+    """
+    denominators(z, first, GROUP * positions + GROUP, divisors)
+    total = unary[last]
+    for q in range(GROUP):
+        add_quotients(twice_alpha[q], divisors, q * positions, positions, unary)
+    for q in range(GROUP):
+        total = np.float32(np.float64(total) + twice_alpha[q] / divisors[GROUP * positions + q])
+    unary[last] = total
+
+
+@kernel
+def _unary(area, window, weights, twice_alpha, work, ahead, lines):
     """Sum of the neurons at every position of one area, row by row; fetches ``lines`` cache lines at ``ahead``."""
-    cells, stride = window * window, area.shape[0] * window
-    flat = weights.reshape(-1)
+    columns, centred, inverse_norms, z, divisors, unary = work
+    groups, stride, last = weights.shape[0], area.shape[0] * window, window * window - 1
+    eights = (last + LANES - 1) // LANES  # of positions but for the last, whose sums are of another order
+    positions, flat = eights * LANES, weights.reshape(-1)
+    of_group = GROUP * positions + LANES
     _shift_columns(area, window, columns, stride)
+    first = 0
+    while first <= eights:
+        first, count = _centre(columns, stride, window, first, eights + 1, centred, inverse_norms)
+        left = last - first * LANES
+        for group in range(groups):
+            row, to = group * weights.shape[1] * LANES, group * of_group
+            last_to = to + GROUP * positions
+            for v in range(count):
+                at = to + (first + v) * LANES
+                if v == 0 and left < count * LANES:
+                    _products_and_last(
+                        centred, inverse_norms, v, left, flat, row, z, at, positions, last_to, ahead, lines
+                    )
+                elif v * LANES < left:
+                    _products(centred, inverse_norms, v, left, flat, row, z, at, positions, last_to, ahead, lines)
+                ahead, lines = ahead + LINE * FETCHED, lines - FETCHED
+        first += count
     unary[:] = np.float32(0)
-    for tile in range(unary.shape[0] // _STEP):
-        first = tile * _STEP
-        count = min(_STEP, cells - first)
-        last = cells - 1 - first
-        centre_blocks(columns, stride, window, first, centred, inverse_norms)
-        for group in range(weights.shape[0]):
-            at = group * weights.shape[1] * LANES
-            for v in range(TILE):
-                if LANES * v < last:
-                    neuron_products(centred, inverse_norms, v, flat, at, z, ahead, lines)
-                    ahead, lines = ahead + LINE * FETCHED, lines - FETCHED
-            if last < _STEP:
-                last_products(centred, inverse_norms, last, flat, at, z)
-            add_neurons(z, count, twice_alpha.reshape(-1), group * GROUP, unary, first)
+    for group in range(groups):
+        _add_neurons(z, group * of_group, positions, twice_alpha[group], divisors, unary, last)
 
 
 @kernel
@@ -132,28 +175,28 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     window = responses.shape[1]
     cells = window * window
     width = sigma.shape[2] if sigma.shape[0] > 0 else cells
-    padded = (cells + _STEP - 1) // _STEP * _STEP
-    columns = _aligned(SUPPORT * side * window + _STEP)
+    places = cells + 4 * LANES  # whole vectors, and as many of them as are worked on together
+    columns = _aligned(SUPPORT * side * window + 7 * LANES)
     columns[:] = np.float32(0)
-    centred, inverse_norms = _aligned(SUPPORT * SUPPORT * _STEP), _aligned(_STEP)
-    z, unary = _aligned(GROUP * _STEP), _aligned(padded)
+    z = _aligned(weights.shape[1] * GROUP * places)
     z[:] = np.float32(0)
-    smooth = _aligned(width)
+    divisors = _aligned(2 * GROUP * places).view(np.float64)
+    centred, inverse_norms = _aligned(7 * LANES * SUPPORT * SUPPORT), _aligned(7 * LANES)
+    unary, smooth = _aligned(places), _aligned(width)
+    work = columns, centred, inverse_norms, z, divisors, unary
     lines = cells * width * 4 // LINE if sigma.shape[0] > 0 else 0
     for i in range(n):
         if not visible[i]:
             continue
         # The matrix is read once, at the end, and far larger than the caches when all landmarks' are counted.
         ahead = sigma[i].ctypes.data if sigma.shape[0] > 0 else 0
-        _unary(areas[i], window, weights[i], twice_alpha[i], columns, centred, inverse_norms, z, unary, ahead, lines)
+        _unary(areas[i], window, weights[i], twice_alpha[i], work, ahead, lines)
         response = responses[i].reshape(-1)
         if sigma.shape[0] > 0:
             _multiply(sigma[i].reshape(-1), width, unary, cells, smooth)
-            lowest = np.float32(0)
+            least = lowest(smooth, width)
             for k in range(cells):
-                lowest = min(lowest, smooth[k])
-            for k in range(cells):
-                response[k] = smooth[k] - lowest
+                response[k] = smooth[k] - least
         else:
             for k in range(cells):
                 response[k] = variance[i] * unary[k]

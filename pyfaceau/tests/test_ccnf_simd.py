@@ -1,0 +1,67 @@
+"""Vector code of the CCNF responses and of the areas against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyfaceau._jit import kernel
+from pyfaceau.landmarks.areas import _nearest
+from pyfaceau.landmarks.experts._ccnf_simd import add_quotients, denominators, lowest
+
+
+@kernel
+def _denominators(z, first, count, out):
+    denominators(z, first, count, out)
+
+
+@kernel
+def _quotients(numerator, divisors, first, count, sums):
+    add_quotients(numerator, divisors, first, count, sums)
+
+
+@kernel
+def _lowest(values, count):
+    return lowest(values, count)
+
+
+@kernel
+def _integers(values, out):
+    for i in range(values.shape[0]):
+        out[i] = _nearest(values[i])
+
+
+@pytest.mark.parametrize("count", [1, 32, 63])
+def test_denominators_of_the_logistic_function(count: int) -> None:
+    """To 1e-13, of small and of huge arguments; nothing beyond the last 32 is written."""
+    z = np.random.default_rng(count).normal(0, 8, 80).astype(np.float32)
+    z[3:8] = 0, 600, -600, 1e30, -1e30
+    out, written = np.full(80, -1.0), -(-count // 32) * 32
+    _denominators(z, 3, count, out)
+    expected = 1 + np.exp(-np.clip(z[3 : 3 + written].astype(np.float64), -700, 700))
+    np.testing.assert_allclose(out[:written], expected, rtol=1e-13)
+    assert (out[written:] == -1).all()
+
+
+def test_quotients_are_added_in_float64_and_rounded() -> None:
+    rng = np.random.default_rng(0)
+    divisors, sums = rng.uniform(1, 9, 30), rng.random(20).astype(np.float32)
+    expected = sums.copy()
+    expected[:16] = (sums[:16] + 0.7 / divisors[5:21]).astype(np.float32)
+    _quotients(0.7, divisors, 5, 16, sums)
+    np.testing.assert_array_equal(sums, expected)
+
+
+@pytest.mark.parametrize("at", [0, 5, 23, 24])
+def test_lowest(at: int) -> None:
+    values = np.arange(1, 33, dtype=np.float32)
+    values[at] = -2
+    assert _lowest(values, 24) == (-2 if at < 24 else 0)
+
+
+def test_nearest_integers_are_those_of_rint() -> None:
+    values = np.concatenate([np.arange(-9, 9, 0.25), np.random.default_rng(1).uniform(-1e9, 1e9, 1000)])
+    values = np.concatenate([values, np.rint(values[-500:]) + 0.5])
+    found = np.empty(len(values), np.int32)
+    _integers(values, found)
+    np.testing.assert_array_equal(found, np.rint(values).astype(np.int32))
