@@ -131,7 +131,7 @@ def _extract(arguments: argparse.Namespace, *words: object) -> float:
     """Seconds of ``pyfaceau extract`` in a process of its own."""
     command = [sys.executable, "-m", "pyfaceau", "extract", *map(str, words)]
     command += [] if arguments.models is None else ["--models", str(arguments.models)]
-    command += [] if arguments.landmarks is None else ["--landmarks", arguments.landmarks]
+    command += ["--landmarks", arguments.landmarks]
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
@@ -172,7 +172,7 @@ def main() -> None:
         kind = kinds.add_parser(function.__name__, help=function.__doc__)
         kind.add_argument("clip", type=Path)
         kind.add_argument("--models", type=Path)
-        kind.add_argument("--landmarks")
+        kind.add_argument("--landmarks", default="auto")
         kind.set_defaults(run=function)
         if function is sizes:
             kind.add_argument("--frames", type=int, default=150)

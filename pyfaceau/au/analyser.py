@@ -65,7 +65,9 @@ class _Rows:
 
     def append(self, row: NDArray[np.float64]) -> None:
         if self._used == self._rows.shape[0]:
-            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+            larger = np.empty((2 * self._used, self._rows.shape[1]))  # takes memory only as far as it is filled
+            larger[: self._used] = self._rows
+            self._rows = larger
         self._rows[self._used] = row
         self._used += 1
 
