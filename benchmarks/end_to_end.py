@@ -26,6 +26,7 @@ from pyfaceau.video import Frame, Source, VideoFile, open_source
 
 SIZES = ((320, 240), (480, 360), (640, 480), (960, 720), (1280, 960), (1440, 1080), (1920, 1080))
 STAGES = ("decode", "gray", "landmarks", "pose", "gaze", "analysis", "record")
+_TURNS = 6
 _SLICE = 60.0  # seconds of video between two looks at the memory
 
 
@@ -85,22 +86,27 @@ def resized(clip: Path, width: int, height: int, folder: Path, frames: int) -> P
 
 
 def sizes(arguments: argparse.Namespace) -> None:
-    """Milliseconds of every stage at sizes from 320x240 to 1920x1080, one thread, all outputs."""
+    """Milliseconds of every stage at sizes from 320x240 to 1920x1080, one thread, all outputs.
+
+    The sizes take turns, as this machine may be slower for a while, and the lowest of their medians count.
+    """
     pipeline = Pipeline(Config(models=arguments.models, landmarks=arguments.landmarks, threads=1))
     print("| size | Mpx | " + " | ".join(STAGES) + " | sum, ms |\n|---|---:|" + "---:|" * (len(STAGES) + 1))
+    best: dict[tuple[int, int], dict[str, float]] = {size: {} for size in SIZES}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for width, height in SIZES:
-            video, best = resized(arguments.clip, width, height, folder, arguments.frames), {}
-            for _ in range(3):
+        videos = {size: resized(arguments.clip, *size, folder, arguments.frames) for size in SIZES}
+        for _ in range(_TURNS):
+            for size, video in videos.items():
                 clock = StageClock()
                 with open_source(video, pipeline.config) as source:
                     run(pipeline, source, folder / "out.csv", clock=clock)
-                medians = {name: float(np.median(ms)) for name, ms in clock.milliseconds().items()}
-                best = {name: min(best.get(name, ms), ms) for name, ms in medians.items()}
-            values = [best[stage] for stage in STAGES]
-            cells = " | ".join(f"{value:.2f}" for value in (*values, sum(values)))
-            print(f"| {width}x{height} | {width * height / 1e6:.2f} | {cells} |", flush=True)
+                for name, ms in clock.milliseconds().items():
+                    best[size][name] = min(best[size].get(name, np.inf), float(np.median(ms)))
+    for (width, height), found in best.items():
+        values = [found[stage] for stage in STAGES]
+        cells = " | ".join(f"{value:.2f}" for value in (*values, sum(values)))
+        print(f"| {width}x{height} | {width * height / 1e6:.2f} | {cells} |")
 
 
 def length(arguments: argparse.Namespace) -> None:
