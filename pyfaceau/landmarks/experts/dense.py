@@ -7,8 +7,10 @@ all columns of the input meet a weight while it is in the first-level cache.
 
 from __future__ import annotations
 
+from pyfaceau._gemm import block_end
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, logistic
+from pyfaceau._simd import LANES
+from pyfaceau._simd_exp import exact_logistic
 from pyfaceau._simd_layers import layer_tile
 
 SIGMOID, RELU = 0, 2
@@ -34,23 +36,36 @@ def _width(vectors):
 
 @kernel
 def _tile(
-    rows, width, address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs
-):
+    rows, width, address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead,
+    ahead_inputs,
+):  # fmt: skip
     """One of the tiles; see `pyfaceau._simd_layers.layer_tile`."""
     if width == 3:
-        _tile_4x3(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+        _tile_4x3(
+            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
+        )
     elif width == 5:
-        _tile_2x5(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+        _tile_2x5(
+            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
+        )
     elif width == 2:
-        _tile_4x2(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+        _tile_4x2(
+            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
+        )
     elif rows == 4:
-        _tile_4x1(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+        _tile_4x1(
+            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
+        )
     else:
-        _tile_1x1(address, inputs, depth, x, start, columns, out, to, bias, r, begin, rectify, ahead, ahead_inputs)
+        _tile_1x1(
+            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
+        )
 
 
 @kernel
-def _group(address, inputs, depth, x, start, columns, out, bias, first, last, begin, rectify, ahead, ahead_inputs):
+def _group(
+    address, inputs, depth, x, start, columns, part, out, bias, first, last, begin, earlier, end, ahead, ahead_inputs
+):
     """Rows ``first`` to ``last`` of a layer's output, all columns."""
     column = 0
     while column < columns:
@@ -63,16 +78,20 @@ def _group(address, inputs, depth, x, start, columns, out, bias, first, last, be
             for vector in range(0, width, width if rows > 1 else 1):
                 _tile(
                     rows, width if rows > 1 else 1, address + _ITEM * below * inputs, inputs, depth,
-                    x, start + column + LANES * vector, columns, out, r * columns + column + LANES * vector, bias, r,
-                    begin, rectify, ahead + _ITEM * below * ahead_inputs, ahead_inputs,
+                    x, start + column + LANES * vector, columns, part, out, r * columns + column + LANES * vector,
+                    bias, r, begin, earlier, end, ahead + _ITEM * below * ahead_inputs, ahead_inputs,
                 )  # fmt: skip
             r += rows
         column += LANES * width
 
 
 @kernel
-def dense_layer(address, rows, inputs, bias, activation, x, columns, out, following, following_inputs):
+def dense_layer(address, rows, inputs, bias, activation, x, columns, spare, out, following, following_inputs):
     """A dense layer: ``out`` [rows, columns] = activation(weights [rows, inputs] ``x`` [inputs, columns] + ``bias``).
+
+    Rounded as the reference does where its BLAS (OpenBLAS) sums in one chain: inputs in blocks of at most 320 (see
+    `pyfaceau._gemm.block_end`), each one chain of fused operations from 0, the blocks added up; then the bias; then
+    ReLU, or 1 / (1 + exp(-z)) in float32 with the exponential of the C library.
 
     Parameters
     ----------
@@ -81,25 +100,34 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, out, follow
     bias : np.ndarray [shape=(>= rows,), dtype=float32]
     activation : int
         0 sigmoid, 2 ReLU, any other none.
-    x, out : np.ndarray [dtype=float32]
-        Flat. ``columns`` is a multiple of 8.
+    x, spare, out : np.ndarray [dtype=float32]
+        Flat. ``columns`` is a multiple of 8; ``spare`` is as large as ``out``.
     following, following_inputs : int
         Address and inputs of the layer that comes next, which is fetched towards the end.
     """
-    for low in range(0, inputs, _DEPTH):
-        depth = min(_DEPTH, inputs - low)
-        begin, rectify = low == 0, activation == RELU and low + depth == inputs
+    first_of_block, block = 0, block_end(0, inputs)
+    low = 0
+    while low < inputs:
+        depth = min(_DEPTH, block - low)
+        ends_block, ends = low + depth == block, low + depth == inputs
+        begin, earlier = low == first_of_block, ends_block and first_of_block > 0
+        end = 0 if not ends else 2 if activation == RELU else 1
+        part = out if first_of_block == 0 else spare
+        target = out if ends_block else part
         for first in range(0, rows, _GROUP):
             last = min(first + _GROUP, rows)
             ahead, ahead_inputs = address + _ITEM * (last * inputs + low), inputs
-            if last == rows and low + depth < inputs:
+            if last == rows and not ends:
                 ahead = address + _ITEM * (low + depth)
             elif last == rows:
                 ahead, ahead_inputs = following, following_inputs
             _group(
-                address + _ITEM * (first * inputs + low), inputs, depth, x, low * columns, columns, out, bias,
-                first, last, begin, rectify, ahead, ahead_inputs,
+                address + _ITEM * (first * inputs + low), inputs, depth, x, low * columns, columns, part, target, bias,
+                first, last, begin, earlier, end, ahead, ahead_inputs,
             )  # fmt: skip
+        low += depth
+        if ends_block:
+            first_of_block, block = low, block_end(low, inputs)
     if activation == SIGMOID:
         for i in range(0, rows * columns, LANES):
-            logistic(out, i)
+            exact_logistic(out, i)
