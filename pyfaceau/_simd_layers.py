@@ -101,6 +101,55 @@ def layer_tile(rows: int, vectors: int) -> Any:
     return tile
 
 
+#: Chains of `sixteen_chains`, as many as there are numbers in the reference's vectors.
+CHAINS = 16
+
+
+@intrinsic
+def sixteen_chains(typingctx, address, depth, x, start, columns, out, to, bias, at, rectify):
+    """One row of a dense layer's output, eight columns of it, summed in sixteen chains: ``out[to + c]``, c < 8.
+
+    Chain i sums ``weights[k] * x[start + k columns + c]`` over k = i, i + 16, ... < ``depth`` by fused operations from
+    0; the chains are added in pairs of neighbours. Then ``bias[at]`` is added, and where ``rectify`` is not 0, a
+    negative result becomes 0. ``address`` is that of the row's float32 weights; flat float32 arrays.
+    """
+
+    def generate(context, builder, signature, args):
+        index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
+        weights = builder.inttoptr(args[0], ir.FloatType().as_pointer())
+        source, target, offset = (_data(context, builder, signature, args, i, args[i + 1]) for i in (2, 5, 7))
+        chains = [cgutils.alloca_once_value(builder, zero) for _ in range(CHAINS)]
+
+        def add(k: Any, slot: Any) -> None:
+            weight = _splat(builder, builder.load(builder.gep(weights, [k])))
+            values = _load(builder, builder.gep(source, [builder.mul(k, args[4])]))
+            term = builder.fmul(weight, values, flags=_FUSE)
+            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+
+        whole = builder.sdiv(args[1], ir.Constant(index, CHAINS))
+        with cgutils.for_range(builder, whole) as loop:
+            first = builder.mul(loop.index, ir.Constant(index, CHAINS))
+            for i, slot in enumerate(chains):
+                add(builder.add(first, ir.Constant(index, i)), slot)
+        first = builder.mul(whole, ir.Constant(index, CHAINS))
+        for i, slot in enumerate(chains[:-1]):
+            k = builder.add(first, ir.Constant(index, i))
+            with builder.if_then(builder.icmp_signed("<", k, args[1])):
+                add(k, slot)
+        sums = [builder.load(slot) for slot in chains]
+        while len(sums) > 1:
+            sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
+        value = builder.fadd(sums[0], _splat(builder, builder.load(offset)))
+        positive = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
+        value = builder.select(cgutils.is_not_null(builder, args[9]), positive, value)
+        builder.store(value, _vector_at(builder, target), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    flat = _are_flat(x, out, bias)
+    return (types.void(size, size, x, size, size, out, size, bias, size, size), generate) if flat else None
+
+
 @intrinsic
 def block_moments(typingctx, blocks, at, stride, side, means, inverses, to):
     """Mean, and 1 / the L2 norm of what differs from it, of 32 square blocks of ``side`` x ``side`` pixels.

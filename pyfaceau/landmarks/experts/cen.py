@@ -146,7 +146,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
                 owner, after = following, 0
             dense_layer(
                 addresses[expert, layer], shapes[expert, layer, 0], shapes[expert, layer, 1], biases[expert, layer],
-                shapes[expert, layer, 2], work[turn], columns, work[2], work[1 - turn],
+                shapes[expert, layer, 2], work[turn], columns, used, work[2], work[1 - turn],
                 addresses[owner, after], shapes[owner, after, 1],
             )  # fmt: skip
             turn, layer = 1 - turn, layer + 1
@@ -170,6 +170,7 @@ def view_jobs(patches: CENPatches, view: int) -> np.ndarray:
         served.setdefault(expert, []).append((int(landmark), flip))
     rows = []
     for expert, landmarks in served.items():
+        landmarks.sort(key=lambda served: served[1])  # the last columns, those of the mirror image, round differently
         for low in range(0, len(landmarks), 2):
             pair = [*landmarks[low : low + 2], (-1, 0)][:2]
             rows.append((expert, *pair[0], *pair[1]))

@@ -11,12 +11,13 @@ from pyfaceau._gemm import block_end
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau._simd_exp import exact_logistic
-from pyfaceau._simd_layers import layer_tile
+from pyfaceau._simd_layers import CHAINS, layer_tile, sixteen_chains
 
 SIGMOID, RELU = 0, 2
 _ITEM = 4  # bytes of a weight
 _DEPTH = 128  # inputs at a time: 24 columns of them stay in the first-level cache
 _GROUP = 12  # rows that all columns go through before the next rows' turn
+_SMALL = 1_000_000  # products of so many terms, or fewer, have last columns of their own
 
 # Twelve or ten sums at once keep the multipliers busy; the others are for what is left.
 _tile_4x3, _tile_2x5, _tile_4x2, _tile_4x1, _tile_1x1 = (
@@ -86,12 +87,25 @@ def _group(
 
 
 @kernel
-def dense_layer(address, rows, inputs, bias, activation, x, columns, spare, out, following, following_inputs):
+def _last_columns(address, rows, inputs, x, columns, used, out, bias, rectify):
+    """Small products: up to eight columns that are over after a multiple of 16 are summed in sixteen chains."""
+    over = used % CHAINS
+    if over == 0 or over > LANES or inputs < 2 * CHAINS or rows * inputs * used > _SMALL:
+        return
+    column = used - over
+    for r in range(rows):
+        weights = address + _ITEM * r * inputs
+        sixteen_chains(weights, inputs, x, column, columns, out, r * columns + column, bias, r, rectify)
+
+
+@kernel
+def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare, out, following, following_inputs):
     """A dense layer: ``out`` [rows, columns] = activation(weights [rows, inputs] ``x`` [inputs, columns] + ``bias``).
 
-    Rounded as the reference does where its BLAS (OpenBLAS) sums in one chain: inputs in blocks of at most 320 (see
-    `pyfaceau._gemm.block_end`), each one chain of fused operations from 0, the blocks added up; then the bias; then
-    ReLU, or 1 / (1 + exp(-z)) in float32 with the exponential of the C library.
+    Rounded as in the reference's recorded responses, which OpenBLAS's AVX-512 kernels made: inputs in blocks of at
+    most 320 (see `pyfaceau._gemm.block_end`), each one chain of fused operations from 0, the blocks added up, but for
+    the last columns of small products; then the bias; then ReLU, or 1 / (1 + exp(-z)) in float32 with the exponential
+    of the C library.
 
     Parameters
     ----------
@@ -102,6 +116,8 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, spare, out,
         0 sigmoid, 2 ReLU, any other none.
     x, spare, out : np.ndarray [dtype=float32]
         Flat. ``columns`` is a multiple of 8; ``spare`` is as large as ``out``.
+    used : int
+        Columns that count.
     following, following_inputs : int
         Address and inputs of the layer that comes next, which is fetched towards the end.
     """
@@ -128,6 +144,7 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, spare, out,
         low += depth
         if ends_block:
             first_of_block, block = low, block_end(low, inputs)
+    _last_columns(address, rows, inputs, x, columns, used, out, bias, activation == RELU)
     if activation == SIGMOID:
         for i in range(0, rows * columns, LANES):
             exact_logistic(out, i)
