@@ -101,53 +101,77 @@ def layer_tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-#: Chains of `sixteen_chains`, as many as there are numbers in the reference's vectors.
+#: Chains of `chained_rows`, as many as there are numbers in the reference's vectors.
 CHAINS = 16
 
 
-@intrinsic
-def sixteen_chains(typingctx, address, depth, x, start, columns, out, to, bias, at, rectify):
-    """One row of a dense layer's output, eight columns of it, summed in sixteen chains: ``out[to + c]``, c < 8.
+def _chained_rows(context: Any, builder: Any, signature: Any, args: Any, rows: int) -> None:
+    index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
+    address, depth, _, start, columns, _, to, _, at, rectify = args
+    single = ir.FloatType().as_pointer()
+    source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((2, start), (5, to), (7, at)))
+    base = builder.inttoptr(address, single)
+    weights = [builder.gep(base, [builder.mul(depth, ir.Constant(index, r))]) for r in range(rows)]
+    whole = builder.sdiv(depth, ir.Constant(index, CHAINS))
 
-    Chain i sums ``weights[k] * x[start + k columns + c]`` over k = i, i + 16, ... < ``depth`` by fused operations from
-    0; the chains are added in pairs of neighbours. Then ``bias[at]`` is added, and where ``rectify`` is not 0, a
-    negative result becomes 0. ``address`` is that of the row's float32 weights; flat float32 arrays.
-    """
-
-    def generate(context, builder, signature, args):
-        index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
-        weights = builder.inttoptr(args[0], ir.FloatType().as_pointer())
-        source, target, offset = (_data(context, builder, signature, args, i, args[i + 1]) for i in (2, 5, 7))
-        chains = [cgutils.alloca_once_value(builder, zero) for _ in range(CHAINS)]
-
-        def add(k: Any, slot: Any) -> None:
-            weight = _splat(builder, builder.load(builder.gep(weights, [k])))
-            values = _load(builder, builder.gep(source, [builder.mul(k, args[4])]))
-            term = builder.fmul(weight, values, flags=_FUSE)
+    def add(k: Any, slots: list[Any]) -> None:
+        values = _load(builder, builder.gep(source, [builder.mul(k, columns)]))
+        for row, slot in zip(weights, slots, strict=True):
+            term = builder.fmul(_splat(builder, builder.load(builder.gep(row, [k]))), values, flags=_FUSE)
             builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
 
-        whole = builder.sdiv(args[1], ir.Constant(index, CHAINS))
+    def chains(numbers: range) -> list[Any]:
+        slots = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(rows)] for _ in numbers]
+        for some in slots:
+            for slot in some:
+                builder.store(zero, slot)
         with cgutils.for_range(builder, whole) as loop:
             first = builder.mul(loop.index, ir.Constant(index, CHAINS))
-            for i, slot in enumerate(chains):
-                add(builder.add(first, ir.Constant(index, i)), slot)
+            for i, some in zip(numbers, slots, strict=True):
+                add(builder.add(first, ir.Constant(index, i)), some)
         first = builder.mul(whole, ir.Constant(index, CHAINS))
-        for i, slot in enumerate(chains[:-1]):
+        for i, some in zip(numbers, slots, strict=True):
             k = builder.add(first, ir.Constant(index, i))
-            with builder.if_then(builder.icmp_signed("<", k, args[1])):
-                add(k, slot)
-        sums = [builder.load(slot) for slot in chains]
+            with builder.if_then(builder.icmp_signed("<", k, depth)):
+                add(k, some)
+        sums = [[builder.load(slot) for slot in some] for some in slots]
         while len(sums) > 1:
-            sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
-        value = builder.fadd(sums[0], _splat(builder, builder.load(offset)))
-        positive = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
-        value = builder.select(cgutils.is_not_null(builder, args[9]), positive, value)
-        builder.store(value, _vector_at(builder, target), align=4)
-        return context.get_dummy_value()
+            neighbours = zip(sums[::2], sums[1::2], strict=True)
+            sums = [[builder.fadd(*pair) for pair in zip(*two, strict=True)] for two in neighbours]
+        return sums[0]
 
-    size = types.intp
-    flat = _are_flat(x, out, bias)
-    return (types.void(size, size, x, size, size, out, size, bias, size, size), generate) if flat else None
+    halves = [chains(range(half, half + CHAINS // 2)) for half in (0, CHAINS // 2)]  # all at once need more registers
+    for r, (low, high) in enumerate(zip(*halves, strict=True)):
+        offset = _splat(builder, builder.load(builder.gep(bias, [ir.Constant(index, r)])))
+        value = builder.fadd(builder.fadd(low, high), offset)
+        positive = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
+        value = builder.select(cgutils.is_not_null(builder, rectify), positive, value)
+        place = builder.gep(target, [builder.mul(columns, ir.Constant(index, r))])
+        builder.store(value, _vector_at(builder, place), align=4)
+
+
+@cache
+def chained_rows(rows: int) -> Any:
+    """An intrinsic for ``rows`` rows and eight columns of a dense layer's output, each cell summed in sixteen chains.
+
+    The returned function has the signature ``(address, depth, x, start, columns, out, to, bias, at, rectify)``. For
+    r < rows and c < 8, chain i sums ``weights[r depth + k] * x[start + k columns + c]`` over k = i, i + 16, ... <
+    ``depth`` by fused operations from 0, and the chains are added in pairs of neighbours; then ``bias[at + r]`` is
+    added, and where ``rectify`` is not 0, a negative result becomes 0: ``out[to + r columns + c]``. ``address`` is that
+    of the float32 weights [rows, depth]; flat float32 arrays. Nothing is checked.
+    """
+
+    @intrinsic
+    def chained(typingctx, address, depth, x, start, columns, out, to, bias, at, rectify):
+        def generate(context, builder, signature, args):
+            _chained_rows(context, builder, signature, args, rows)
+            return context.get_dummy_value()
+
+        size = types.intp
+        flat = _are_flat(x, out, bias)
+        return (types.void(size, size, x, size, size, out, size, bias, size, size), generate) if flat else None
+
+    return chained
 
 
 @intrinsic

@@ -100,6 +100,12 @@ def _spread(values, first, flipped, response):
 def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
     """Response maps of the landmarks of one view, or of those that no other thread takes.
 
+    To the last bit those that OpenFace 2.2 computed where OpenBLAS had its AVX-512 kernels (all recorded maps). Per
+    block: mean = float32 sum, line by line, / 121; norm = root of the float32 sum of squares, column by column; times
+    the float32 reciprocal. A landmark and its mirror image are columns of one matrix, the one with weights of its own
+    first; layers as in `pyfaceau.landmarks.experts.dense.dense_layer`. Even positions: neighbours times the float32
+    reciprocal of their number, summed in float64.
+
     Parameters
     ----------
     areas : np.ndarray [shape=(n, w + 10, w + 10), dtype=float32]

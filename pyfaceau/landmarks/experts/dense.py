@@ -11,18 +11,19 @@ from pyfaceau._gemm import block_end
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau._simd_exp import exact_logistic
-from pyfaceau._simd_layers import CHAINS, layer_tile, sixteen_chains
+from pyfaceau._simd_layers import CHAINS, chained_rows, layer_tile
 
 SIGMOID, RELU = 0, 2
 _ITEM = 4  # bytes of a weight
 _DEPTH = 128  # inputs at a time: 24 columns of them stay in the first-level cache
 _GROUP = 12  # rows that all columns go through before the next rows' turn
-_SMALL = 1_000_000  # products of so many terms, or fewer, have last columns of their own
+_SMALL = 1_000_000  # products of so many terms, or fewer, have no blocks, but last columns of their own
 
 # Twelve or ten sums at once keep the multipliers busy; the others are for what is left.
 _tile_4x3, _tile_2x5, _tile_4x2, _tile_4x1, _tile_1x1 = (
     layer_tile(rows, vectors) for rows, vectors in ((4, 3), (2, 5), (4, 2), (4, 1), (1, 1))
 )
+_chained_2, _chained_1 = chained_rows(2), chained_rows(1)
 
 
 @kernel
@@ -65,12 +66,13 @@ def _tile(
 
 @kernel
 def _group(
-    address, inputs, depth, x, start, columns, part, out, bias, first, last, begin, earlier, end, ahead, ahead_inputs
-):
-    """Rows ``first`` to ``last`` of a layer's output, all columns."""
+    address, inputs, depth, x, start, columns, whole, part, out, bias, first, last, begin, earlier, end, ahead,
+    ahead_inputs,
+):  # fmt: skip
+    """Rows ``first`` to ``last`` of a layer's output, the first ``whole`` columns."""
     column = 0
-    while column < columns:
-        width = _width((columns - column) // LANES)
+    while column < whole:
+        width = _width((whole - column) // LANES)
         rows, r = 2 if width == 5 else 4, first
         while r < last:
             if r + rows > last:
@@ -87,25 +89,14 @@ def _group(
 
 
 @kernel
-def _last_columns(address, rows, inputs, x, columns, used, out, bias, rectify):
-    """Small products: up to eight columns that are over after a multiple of 16 are summed in sixteen chains."""
-    over = used % CHAINS
-    if over == 0 or over > LANES or inputs < 2 * CHAINS or rows * inputs * used > _SMALL:
-        return
-    column = used - over
-    for r in range(rows):
-        weights = address + _ITEM * r * inputs
-        sixteen_chains(weights, inputs, x, column, columns, out, r * columns + column, bias, r, rectify)
-
-
-@kernel
 def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare, out, following, following_inputs):
     """A dense layer: ``out`` [rows, columns] = activation(weights [rows, inputs] ``x`` [inputs, columns] + ``bias``).
 
-    Rounded as in the reference's recorded responses, which OpenBLAS's AVX-512 kernels made: inputs in blocks of at
-    most 320 (see `pyfaceau._gemm.block_end`), each one chain of fused operations from 0, the blocks added up, but for
-    the last columns of small products; then the bias; then ReLU, or 1 / (1 + exp(-z)) in float32 with the exponential
-    of the C library.
+    Rounded as in the reference's recorded responses, which OpenBLAS's AVX-512 kernels made. Inputs in blocks of at
+    most 320 (see `pyfaceau._gemm.block_end`), each one chain of fused operations from 0, the blocks added up. Where
+    rows x inputs x columns are a million or fewer, all inputs are one block, and up to eight columns that are over
+    after a multiple of 16 are summed in sixteen chains (from 32 inputs on). Then the bias; then ReLU, or
+    1 / (1 + exp(-z)) in float32 with the exponential of the C library.
 
     Parameters
     ----------
@@ -121,7 +112,11 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare
     following, following_inputs : int
         Address and inputs of the layer that comes next, which is fetched towards the end.
     """
-    first_of_block, block = 0, block_end(0, inputs)
+    small, over = rows * inputs * used <= _SMALL, used % CHAINS
+    if not small or over > LANES or inputs < 2 * CHAINS:
+        over = 0
+    whole = used - over if over > 0 else columns
+    first_of_block, block = 0, inputs if small else block_end(0, inputs)
     low = 0
     while low < inputs:
         depth = min(_DEPTH, block - low)
@@ -138,13 +133,18 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare
             elif last == rows:
                 ahead, ahead_inputs = following, following_inputs
             _group(
-                address + _ITEM * (first * inputs + low), inputs, depth, x, low * columns, columns, part, target, bias,
-                first, last, begin, earlier, end, ahead, ahead_inputs,
+                address + _ITEM * (first * inputs + low), inputs, depth, x, low * columns, columns, whole, part, target,
+                bias, first, last, begin, earlier, end, ahead, ahead_inputs,
             )  # fmt: skip
         low += depth
         if ends_block:
             first_of_block, block = low, block_end(low, inputs)
-    _last_columns(address, rows, inputs, x, columns, used, out, bias, activation == RELU)
+    if over > 0:
+        rectify, pairs, step = activation == RELU, rows // 2 * 2, _ITEM * inputs
+        for r in range(0, pairs, 2):
+            _chained_2(address + r * step, inputs, x, whole, columns, out, r * columns + whole, bias, r, rectify)
+        for r in range(pairs, rows):
+            _chained_1(address + r * step, inputs, x, whole, columns, out, r * columns + whole, bias, r, rectify)
     if activation == SIGMOID:
         for i in range(0, rows * columns, LANES):
             exact_logistic(out, i)
