@@ -17,55 +17,70 @@ def _are_flat(*arrays: Any) -> bool:
     return all(isinstance(array, types.Array) and array.dtype == types.float32 for array in arrays)
 
 
-def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> None:
-    index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
-    address, inputs, depth, _, start, columns, _, _, to, _, at, begin, earlier, end, ahead, ahead_inputs = args
-    single = ir.FloatType().as_pointer()
+def _rows_of(builder: Any, base: Any, stride: Any, rows: int) -> list[Any]:
+    return [builder.gep(base, [builder.mul(stride, ir.Constant(ir.IntType(64), r))]) for r in range(rows)]
 
-    def matrix_rows(base: Any, stride: Any) -> list[Any]:
-        return [builder.gep(base, [builder.mul(stride, ir.Constant(index, r))]) for r in range(rows)]
 
-    source, part, target, bias = (
-        _data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (7, to), (9, at))
-    )
-    weights, parts, targets = (
-        matrix_rows(builder.inttoptr(address, single), inputs),
-        matrix_rows(part, columns),
-        matrix_rows(target, columns),
-    )
-    following = builder.inttoptr(ahead, single)
-    sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]
-    places = [(row, v, sums[row][v]) for row in range(rows) for v in range(vectors)]
-    with builder.if_else(cgutils.is_not_null(builder, begin)) as (then, otherwise):
-        with then:
-            for _, _, slot in places:
-                builder.store(zero, slot)
-        with otherwise:
-            for r, v, slot in places:
-                builder.store(_load(builder, parts[r], LANES * v), slot)
-    with cgutils.for_range(builder, depth) as loop:
-        # A row in turn, so that not every term asks for the same line of the cache.
-        turn = builder.mul(builder.and_(loop.index, ir.Constant(index, rows - 1)), ahead_inputs)
-        prefetch(builder, builder.gep(following, [builder.add(turn, loop.index)]))
-        line = builder.gep(source, [builder.mul(loop.index, columns)])
-        loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
-        spread = [_splat(builder, builder.load(builder.gep(weights[r], [loop.index]))) for r in range(rows)]
-        for r, v, slot in places:
-            term = builder.fmul(spread[r], loaded[v], flags=_FUSE)
-            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+def _fetch(builder: Any, ahead: Any, stride: Any, rows: int, k: Any) -> None:
+    """Ask for term ``k`` of a row ahead: a row in turn, so that not every term asks for the same line of the cache."""
+    turns = 1 << (rows - 1).bit_length()  # a few rows too many do no harm
+    turn = builder.mul(builder.and_(k, ir.Constant(ir.IntType(64), turns - 1)), stride)
+    following = builder.inttoptr(ahead, ir.FloatType().as_pointer())
+    prefetch(builder, builder.gep(following, [builder.add(turn, k)]))
+
+
+def _conclude(builder: Any, sums: list[list[Any]], targets: list[Any], bias: Any, earlier: Any, end: Any) -> None:
+    """Store sums [row][vector]: plus what is there where ``earlier``; ``end`` is 1 for the bias, 2 for ReLU too."""
+    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    places = [(r, v, slot) for r, slots in enumerate(sums) for v, slot in enumerate(slots)]
     with builder.if_then(cgutils.is_not_null(builder, earlier)):
         for r, v, slot in places:
             builder.store(builder.fadd(_load(builder, targets[r], LANES * v), builder.load(slot)), slot)
     with builder.if_then(cgutils.is_not_null(builder, end)):
-        offsets = [_splat(builder, builder.load(builder.gep(bias, [ir.Constant(index, r)]))) for r in range(rows)]
+        numbers = [builder.gep(bias, [ir.Constant(ir.IntType(64), r)]) for r in range(len(sums))]
+        offsets = [_splat(builder, builder.load(number)) for number in numbers]
         for r, _, slot in places:
             builder.store(builder.fadd(builder.load(slot), offsets[r]), slot)
-    with builder.if_then(builder.icmp_signed("==", end, ir.Constant(index, 2))):
+    with builder.if_then(builder.icmp_signed("==", end, ir.Constant(ir.IntType(64), 2))):
         for _, _, slot in places:
             value = builder.load(slot)
             builder.store(builder.select(builder.fcmp_ordered(">", value, zero), value, zero), slot)
     for r, v, slot in places:
         builder.store(builder.load(slot), _vector_at(builder, targets[r], LANES * v), align=4)
+
+
+def _add_terms(builder: Any, weights: list[Any], line: Any, k: Any, sums: list[list[Any]]) -> None:
+    loaded = [_load(builder, line, LANES * v) for v in range(len(sums[0]))]
+    spread = [_splat(builder, builder.load(builder.gep(row, [k]))) for row in weights]
+    for factor, slots in zip(spread, sums, strict=True):
+        for values, slot in zip(loaded, slots, strict=True):
+            term = builder.fmul(factor, values, flags=_FUSE)
+            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+
+
+def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> None:
+    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    address, inputs, depth, _, start, columns, _, _, to, _, at, begin, earlier, end, ahead, ahead_inputs = args
+    source, part, target, bias = (
+        _data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (7, to), (9, at))
+    )
+    weights = _rows_of(builder, builder.inttoptr(address, ir.FloatType().as_pointer()), inputs, rows)
+    parts, targets = (_rows_of(builder, base, columns, rows) for base in (part, target))
+    sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]
+    with builder.if_else(cgutils.is_not_null(builder, begin)) as (then, otherwise):
+        with then:
+            for slots in sums:
+                for slot in slots:
+                    builder.store(zero, slot)
+        with otherwise:
+            for row, slots in zip(parts, sums, strict=True):
+                for v, slot in enumerate(slots):
+                    builder.store(_load(builder, row, LANES * v), slot)
+    with cgutils.for_range(builder, depth) as loop:
+        _fetch(builder, ahead, ahead_inputs, rows, loop.index)
+        line = builder.gep(source, [builder.mul(loop.index, columns)])
+        _add_terms(builder, weights, line, loop.index, sums)
+    _conclude(builder, sums, targets, bias, earlier, end)
 
 
 @cache
@@ -79,7 +94,7 @@ def layer_tile(rows: int, vectors: int) -> Any:
     c]``, one chain of fused operations in the order of k, goes on from ``part[to + r columns + c]``, or, where
     ``begin`` is not 0, from 0. Where ``earlier`` is not 0, ``out`` is added; then, where ``end`` is 1 or 2,
     ``bias[at + r]``; where it is 2, a negative result becomes 0. The result is stored in ``out``. Meanwhile the
-    processor is asked to fetch the tile of other weights [rows, ahead_inputs] at ``ahead``. ``rows`` is a power of two.
+    processor is asked to fetch the tile of other weights [rows, ahead_inputs] at ``ahead``.
     Nothing is checked: the caller answers for the bounds.
     """
 
@@ -101,77 +116,55 @@ def layer_tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-#: Chains of `chained_rows`, as many as there are numbers in the reference's vectors.
-CHAINS = 16
-
-
-def _chained_rows(context: Any, builder: Any, signature: Any, args: Any, rows: int) -> None:
+def _paired_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int) -> None:
     index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
-    address, depth, _, start, columns, _, to, _, at, rectify = args
-    single = ir.FloatType().as_pointer()
-    source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((2, start), (5, to), (7, at)))
-    base = builder.inttoptr(address, single)
-    weights = [builder.gep(base, [builder.mul(depth, ir.Constant(index, r))]) for r in range(rows)]
-    whole = builder.sdiv(depth, ir.Constant(index, CHAINS))
+    address, inputs, depth, _, start, columns, _, to, _, at, earlier, end, ahead, ahead_inputs = args
+    source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (8, at)))
+    weights = _rows_of(builder, builder.inttoptr(address, ir.FloatType().as_pointer()), inputs, rows)
+    targets = _rows_of(builder, target, columns, rows)
+    even, odd = ([[cgutils.alloca_once_value(builder, zero)] for _ in range(rows)] for _ in range(2))
 
-    def add(k: Any, slots: list[Any]) -> None:
-        values = _load(builder, builder.gep(source, [builder.mul(k, columns)]))
-        for row, slot in zip(weights, slots, strict=True):
-            term = builder.fmul(_splat(builder, builder.load(builder.gep(row, [k]))), values, flags=_FUSE)
-            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+    def add(k: Any, sums: list[list[Any]]) -> None:
+        _add_terms(builder, weights, builder.gep(source, [builder.mul(k, columns)]), k, sums)
 
-    def chains(numbers: range) -> list[Any]:
-        slots = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(rows)] for _ in numbers]
-        for some in slots:
-            for slot in some:
-                builder.store(zero, slot)
-        with cgutils.for_range(builder, whole) as loop:
-            first = builder.mul(loop.index, ir.Constant(index, CHAINS))
-            for i, some in zip(numbers, slots, strict=True):
-                add(builder.add(first, ir.Constant(index, i)), some)
-        first = builder.mul(whole, ir.Constant(index, CHAINS))
-        for i, some in zip(numbers, slots, strict=True):
-            k = builder.add(first, ir.Constant(index, i))
-            with builder.if_then(builder.icmp_signed("<", k, depth)):
-                add(k, some)
-        sums = [[builder.load(slot) for slot in some] for some in slots]
-        while len(sums) > 1:
-            neighbours = zip(sums[::2], sums[1::2], strict=True)
-            sums = [[builder.fadd(*pair) for pair in zip(*two, strict=True)] for two in neighbours]
-        return sums[0]
-
-    halves = [chains(range(half, half + CHAINS // 2)) for half in (0, CHAINS // 2)]  # all at once need more registers
-    for r, (low, high) in enumerate(zip(*halves, strict=True)):
-        offset = _splat(builder, builder.load(builder.gep(bias, [ir.Constant(index, r)])))
-        value = builder.fadd(builder.fadd(low, high), offset)
-        positive = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
-        value = builder.select(cgutils.is_not_null(builder, rectify), positive, value)
-        place = builder.gep(target, [builder.mul(columns, ir.Constant(index, r))])
-        builder.store(value, _vector_at(builder, place), align=4)
+    paired = builder.and_(depth, ir.Constant(index, -8))
+    with cgutils.for_range(builder, builder.lshr(paired, ir.Constant(index, 1))) as loop:
+        k = builder.shl(loop.index, ir.Constant(index, 1))
+        _fetch(builder, ahead, ahead_inputs, rows, k)
+        add(k, even)
+        k = builder.add(k, ir.Constant(index, 1))
+        _fetch(builder, ahead, ahead_inputs, rows, k)
+        add(k, odd)
+    with cgutils.for_range(builder, builder.sub(depth, paired)) as loop:
+        add(builder.add(paired, loop.index), even)
+    for (slot,), (other,) in zip(even, odd, strict=True):
+        builder.store(builder.fadd(builder.load(slot), builder.load(other)), slot)
+    _conclude(builder, even, targets, bias, earlier, end)
 
 
 @cache
-def chained_rows(rows: int) -> Any:
-    """An intrinsic for ``rows`` rows and eight columns of a dense layer's output, each cell summed in sixteen chains.
+def paired_tile(rows: int) -> Any:
+    """As `layer_tile` for ``rows`` x 8 cells, but from 0 in two chains: even and odd k, added at the end.
 
-    The returned function has the signature ``(address, depth, x, start, columns, out, to, bias, at, rectify)``. For
-    r < rows and c < 8, chain i sums ``weights[r depth + k] * x[start + k columns + c]`` over k = i, i + 16, ... <
-    ``depth`` by fused operations from 0, and the chains are added in pairs of neighbours; then ``bias[at + r]`` is
-    added, and where ``rectify`` is not 0, a negative result becomes 0: ``out[to + r columns + c]``. ``address`` is that
-    of the float32 weights [rows, depth]; flat float32 arrays. Nothing is checked.
+    The returned function has the signature ``(address, inputs, depth, x, start, columns, out, to, bias, at, earlier,
+    end, ahead, ahead_inputs)``. Terms that are over after a multiple of eight belong to the even chain.
     """
 
     @intrinsic
-    def chained(typingctx, address, depth, x, start, columns, out, to, bias, at, rectify):
+    def tile(
+        typingctx, address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end, ahead, ahead_inputs
+    ):  # fmt: skip
         def generate(context, builder, signature, args):
-            _chained_rows(context, builder, signature, args, rows)
+            _paired_tile(context, builder, signature, args, rows)
             return context.get_dummy_value()
 
+        if not _are_flat(x, out, bias):
+            return None
         size = types.intp
-        flat = _are_flat(x, out, bias)
-        return (types.void(size, size, x, size, size, out, size, bias, size, size), generate) if flat else None
+        kinds = (size, size, size, x, size, size, out, size, bias, size, size, size, size, size)
+        return types.void(*kinds), generate
 
-    return chained
+    return tile
 
 
 @intrinsic
