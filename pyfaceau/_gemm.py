@@ -54,7 +54,7 @@ def cut(rows: int, columns: int) -> NDArray[np.int64]:
 
 
 @kernel
-def _block_end(start, depth):
+def block_end(start, depth):
     """Where the block of k that starts at ``start`` ends."""
     left = depth - start
     if left >= 2 * DEPTH:
@@ -99,7 +99,7 @@ def add_product(left, right, tiles, sums, out):
     odd = ROWS * _WIDEST
     first = 0
     while first < depth:
-        end = _block_end(first, depth)
+        end = block_end(first, depth)
         # What is over after a multiple of eight joins the even chain.
         pairs = (end - first) // 8 * 4
         for t in range(len(tiles)):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from pyfaceau.landmarks.experts import Experts, prepare_experts
-from pyfaceau.landmarks.experts import blocks as blocks_module
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts, sigma_matrices
 from pyfaceau.tests import ccnf_twin
 from pyfaceau.tests import landmark_twin as twin
@@ -294,15 +293,3 @@ def test_an_expert_without_neurons_answers_nothing() -> None:
     patches = tiny_patches()
     empty = replace(patches, alpha=np.zeros_like(patches.alpha))
     assert not respond(CCNFExperts(empty), 0, np.full((9, 19, 19), 50.0)).any()
-
-
-def test_block_statistics() -> None:
-    rng, window = np.random.default_rng(0), 9
-    for area in (rng.integers(0, 256, (19, 19)), np.full((19, 19), 31), rng.normal(size=(19, 19)) * 1000):
-        sampled = (np.rint(area * 1024) / 1024).astype(np.float32)
-        means, inverse = np.empty(81, np.float32), np.empty(81, np.float32)
-        blocks_module.block_statistics(sampled, window, means, inverse, np.empty(19), np.empty(19))
-        blocks = twin.blocks(sampled).reshape(81, -1)
-        np.testing.assert_allclose(means, blocks.mean(axis=1), rtol=1e-6, atol=1e-4)
-        norms = np.linalg.norm(blocks - blocks.mean(axis=1, keepdims=True), axis=1)
-        np.testing.assert_allclose(inverse, 1 / np.where(norms > 1e-3, norms, 1), rtol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pyfaceau.landmarks.experts.dense import dense_layer
+from pyfaceau.tests import cen_twin as twin
 
 
 def layer_twin(weights: np.ndarray, bias: np.ndarray, kind: int, x: np.ndarray) -> np.ndarray:
@@ -22,11 +23,12 @@ def material(rows: int, inputs: int, columns: int) -> tuple[np.ndarray, np.ndarr
     return weights / np.float32(np.sqrt(inputs)), bias, x
 
 
-def run(weights: np.ndarray, bias: np.ndarray, kind: int, x: np.ndarray) -> np.ndarray:
+def run(weights: np.ndarray, bias: np.ndarray, kind: int, x: np.ndarray, used: int = -1) -> np.ndarray:
     rows, inputs = weights.shape
     out, columns = np.full(rows * x.shape[1] + 8, np.nan, np.float32), x.shape[1]
-    address = weights.ctypes.data
-    dense_layer(address, rows, inputs, bias, kind, np.ascontiguousarray(x).ravel(), columns, out, address, inputs)
+    address, spare = weights.ctypes.data, out.copy()
+    flat, used = np.ascontiguousarray(x).ravel(), columns if used < 0 else used
+    dense_layer(address, rows, inputs, bias, kind, flat, columns, used, spare, out, address, inputs)
     assert np.isnan(out[-8:]).all()  # nothing is written past the end
     return out[:-8].reshape(rows, columns)
 
@@ -41,11 +43,23 @@ def test_every_shape_agrees_with_numpy(rows: int, inputs: int, columns: int) -> 
         np.testing.assert_allclose(run(weights, bias, kind, x), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("used", [12, 20, 24, 48, 56, 60, 120])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 50), (7, 122), (200, 500), (3, 31), (13, 700)])
+def test_layers_are_those_of_the_twin_to_the_bit(rows: int, inputs: int, used: int) -> None:
+    """One block of inputs, two, three; small and large; with and without last columns of their own."""
+    weights, bias, x = material(rows, inputs, -(-used // 8) * 8)
+    for kind in (1, 2):
+        expected = twin.layer(weights, bias[:rows], kind, x[:, :used])
+        np.testing.assert_array_equal(run(weights, bias, kind, x, used)[:, :used], expected)
+    found, expected = run(weights, bias, 0, x, used)[:, :used], twin.layer(weights, bias[:rows], 0, x[:, :used])
+    np.testing.assert_allclose(found, expected, rtol=2.4e-7, atol=0)
+
+
 def test_a_column_does_not_depend_on_its_neighbours() -> None:
-    """To the bit, whatever tiles it is part of."""
+    """To the bit, whatever tiles it is part of, if it is not among the last of a small product."""
     weights, bias, x = material(50, 300, 120)
     for kind in (0, 1, 2):
-        together = run(weights, bias, kind, x)
+        together = run(weights, bias, kind, x, 0)
         for first, count in ((0, 8), (16, 16), (40, 40), (48, 24), (0, 80)):
-            alone = run(weights, bias, kind, x[:, first : first + count])
+            alone = run(weights, bias, kind, x[:, first : first + count], 0)
             np.testing.assert_array_equal(alone, together[:, first : first + count])

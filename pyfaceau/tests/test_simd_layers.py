@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,24 +11,26 @@ from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
-from pyfaceau._simd_layers import claim, layer_tile, move, normalise
+from pyfaceau._simd_layers import block_moments, chained_rows, claim, layer_tile, move, normalise
+from pyfaceau.tests.cen_twin import chain, in_sixteen_chains, sequential
 
 _layer_1x1, _layer_4x3, _layer_2x5 = layer_tile(1, 1), layer_tile(4, 3), layer_tile(2, 5)
+_chained_1, _chained_2 = chained_rows(1), chained_rows(2)
 
 
 @kernel
-def layer_1x1(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs):
-    _layer_1x1(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs)
+def layer_1x1(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end):
+    _layer_1x1(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end, 0, 7)
 
 
 @kernel
-def layer_4x3(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs):
-    _layer_4x3(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs)
+def layer_4x3(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end):
+    _layer_4x3(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end, 0, 7)
 
 
 @kernel
-def layer_2x5(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs):
-    _layer_2x5(address, inputs, depth, x, start, columns, out, to, bias, at, begin, rectify, ahead, ahead_inputs)
+def layer_2x5(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end):
+    _layer_2x5(address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end, 0, 7)
 
 
 @kernel
@@ -41,6 +44,19 @@ def normalise_eight(values, at, centre, scale, first, target, to):
 
 
 @kernel
+def chained(rows, address, depth, x, start, columns, out, to, bias, at, rectify):
+    if rows == 2:
+        _chained_2(address, depth, x, start, columns, out, to, bias, at, rectify)
+    else:
+        _chained_1(address, depth, x, start, columns, out, to, bias, at, rectify)
+
+
+@kernel
+def moments(blocks, at, stride, side, means, inverses, to):
+    block_moments(blocks, at, stride, side, means, inverses, to)
+
+
+@kernel
 def claim_all(counter, limit, taken):
     number = claim(counter)
     while number < limit:
@@ -50,27 +66,58 @@ def claim_all(counter, limit, taken):
 
 @pytest.mark.parametrize(("compiled", "rows", "vectors"), [(layer_1x1, 1, 1), (layer_4x3, 4, 3), (layer_2x5, 2, 5)])
 @pytest.mark.parametrize("depth", [1, 7, 122])
-@pytest.mark.parametrize("begin", [0, 1])
-@pytest.mark.parametrize("rectify", [0, 1])
-def test_layer_tile(compiled: object, rows: int, vectors: int, depth: int, begin: int, rectify: int) -> None:
-    """Adds to what is there, or to the bias; 3e-5 for 122 float32 terms; the weights ahead may be anywhere."""
+@pytest.mark.parametrize(("begin", "earlier", "end"), [(1, 0, 0), (0, 0, 0), (1, 1, 1), (0, 1, 2), (1, 0, 2)])
+def test_layer_tile(compiled: Any, rows: int, vectors: int, depth: int, begin: int, earlier: int, end: int) -> None:
+    """To the bit: one fused chain, from 0 or from what there is; then earlier blocks; then the bias; then ReLU."""
     rng = np.random.default_rng(rows)
     width, columns = LANES * vectors, LANES * vectors + 3
     weights = rng.normal(size=(rows + 1, depth + 4)).astype(np.float32)
     x = rng.normal(size=2 + depth * columns).astype(np.float32)
-    before = rng.normal(size=1 + rows * columns).astype(np.float32)
+    part, before = (rng.normal(size=1 + rows * columns).astype(np.float32) for _ in range(2))
     bias = rng.normal(size=3 + rows).astype(np.float32)
     out, address = before.copy(), weights.ctypes.data + 4 * (weights.shape[1] + 2)  # of row 1, term 2
-    compiled(address, weights.shape[1], depth, x, 2, columns, out, 1, bias, 3, begin, rectify, 0, 7)  # type: ignore[operator]
-    expected = before.astype(float)
+    compiled(address, weights.shape[1], depth, x, 2, columns, part, out, 1, bias, 3, begin, earlier, end)
+    expected = before.copy()
     tile = expected[1:].reshape(rows, columns)[:, :width]
-    if begin:
-        tile[:] = bias[3:, None]
-    tile += weights[1:, 2 : 2 + depth].astype(float) @ x[2:].reshape(depth, columns)[:, :width].astype(float)
-    if rectify:
-        assert (tile < 0).any()
-        np.maximum(tile, 0, out=tile)
-    np.testing.assert_allclose(out, expected, rtol=0, atol=3e-5)
+    start = np.zeros((rows, width), np.float32) if begin else part[1:].reshape(rows, columns)[:, :width]
+    result = chain(weights[1:, 2 : 2 + depth], x[2:].reshape(depth, columns)[:, :width], range(depth), start)
+    result = tile + result if earlier else result
+    result = result + bias[3:, None] if end else result
+    tile[:] = np.maximum(result, 0) if end == 2 else result
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("depth", [32, 50, 111])
+@pytest.mark.parametrize("rectify", [0, 1])
+def test_sixteen_chains(rows: int, depth: int, rectify: int) -> None:
+    """To the bit."""
+    rng = np.random.default_rng(depth)
+    weights, x = (rng.normal(size=shape).astype(np.float32) for shape in ((rows, depth), (depth, 11)))
+    bias, out = rng.normal(size=4).astype(np.float32), np.full(30, np.nan, np.float32)
+    chained(rows, weights.ctypes.data, depth, x.ravel(), 3, 11, out, 2, bias, 1, rectify)
+    expected = in_sixteen_chains(weights, x[:, 3:]) + bias[1 : 1 + rows, None]
+    expected = np.maximum(expected, 0) if rectify else expected
+    for r in range(rows):
+        np.testing.assert_array_equal(out[2 + 11 * r :][:8], expected[r])
+    assert np.isnan(out).sum() == 30 - 8 * rows
+
+
+def test_block_moments() -> None:
+    """To the bit: values are summed line by line, squares column by column; nothing divides by a norm of 0."""
+    rng = np.random.default_rng(0)
+    blocks = (rng.normal(size=(36, 6, 6)) * 50 + 120).astype(np.float32)  # index, column, row
+    blocks[7] = 31
+    means, inverses = np.full(33, np.nan, np.float32), np.full(33, np.nan, np.float32)
+    moments(blocks.transpose(1, 2, 0).ravel(), 2, 36, 6, means, inverses, 1)
+    used = blocks[2:34]
+    expected = sequential(used.transpose(0, 2, 1).reshape(32, 36)) / np.float32(36)
+    centred = used.reshape(32, 36) - expected[:, None]
+    norms = np.sqrt(sequential(centred * centred))
+    np.testing.assert_array_equal(means[1:], expected)
+    np.testing.assert_array_equal(inverses[1:], np.float32(1) / np.where(norms == 0, np.float32(1), norms))
+    assert inverses[6] == 1
+    assert np.isnan([means[0], inverses[0]]).all()
 
 
 def test_eight_at_a_time() -> None:
@@ -101,7 +148,11 @@ def test_other_types_do_not_compile() -> None:
     """Nothing is checked at run time, so a wrong dtype must not get that far."""
     out = np.zeros(8, np.float32)
     with pytest.raises(TypingError):
-        layer_1x1(0, 1, 1, np.zeros(8), 0, 8, out, 0, out, 0, 1, 0, 0, 1)
+        layer_1x1(0, 1, 1, np.zeros(8), 0, 8, out, out, 0, out, 0, 1, 0, 0)
+    with pytest.raises(TypingError):
+        chained(1, 0, 1, np.zeros(8), 0, 8, out, 0, out, 0, 0)
+    with pytest.raises(TypingError):
+        moments(np.zeros(8), 0, 8, 1, out, out, 0)
     with pytest.raises(TypingError):
         move_eight(np.zeros(8), 0, out, 0)
     with pytest.raises(TypingError):
@@ -112,3 +163,4 @@ def test_other_types_do_not_compile() -> None:
 
 def test_tiles_are_made_once() -> None:
     assert layer_tile(4, 3) is _layer_4x3
+    assert chained_rows(2) is _chained_2

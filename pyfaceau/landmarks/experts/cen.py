@@ -16,29 +16,26 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
-from pyfaceau._simd_layers import claim, move, normalise
+from pyfaceau._simd_layers import block_moments, claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts.blocks import block_statistics
 from pyfaceau.landmarks.experts.dense import dense_layer
 from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CENPatches, Layer
 
 _INPUTS = SUPPORT * SUPPORT + 1  # a constant one, then the block's pixels
+_MOMENTS = 4 * LANES  # blocks whose mean and norm are found together
 
 
 @kernel
-def _turn(area, flipped, turned, lines):
-    """Centre an area, mirrored where ``flipped``; ``lines`` [2, side, > side / 2 + 8]: its columns' even and odd rows.
+def _split(area, flipped, lines):
+    """``lines`` [2, side, > side / 2 + 8]: an area's columns' even and odd rows, mirrored where ``flipped``.
 
     A column's odd positions are then neighbours, wherever the block that slides over it starts.
     """
     side = area.shape[0]
-    offset = np.rint(area[side // 2, side // 2])  # keeps the running sums and the differences small
     for r in range(side):
         for c in range(side):
-            value = (area[r, side - 1 - c] if flipped else area[r, c]) - offset
-            turned[r, c] = value
-            lines[r % 2, c, r // 2] = value
+            lines[r % 2, c, r // 2] = area[r, side - 1 - c] if flipped else area[r, c]
 
 
 @kernel
@@ -59,47 +56,55 @@ def _gather(lines, window, blocks):
 
 
 @kernel
-def _contrast_normalised(blocks, means, inverse_norms, window, columns, first, x):
+def _contrast_normalised(blocks, positions, means, inverse_norms, columns, first, x):
     """Network input [122, columns] of one landmark, whose positions start at column ``first``."""
-    positions = window * window // 2
-    centre, scale = np.empty(positions, np.float32), np.empty(positions, np.float32)
+    stride = positions + LANES
+    for k in range(0, positions, _MOMENTS):
+        block_moments(blocks, k, stride, SUPPORT, means, inverse_norms, k)
     for k in range(positions):
-        at = (2 * k + 1) % window * window + (2 * k + 1) // window
-        centre[k], scale[k] = means[at], inverse_norms[at]
         x[first + k] = np.float32(1)
     for row in range(SUPPORT * SUPPORT):
-        start, to = row * (positions + LANES), (row + 1) * columns + first
+        start, to = row * stride, (row + 1) * columns + first
         whole = positions - positions % LANES
         for k in range(0, whole, LANES):
-            normalise(blocks, start + k, centre, scale, k, x, to + k)
+            normalise(blocks, start + k, means, inverse_norms, k, x, to + k)
         for k in range(whole, positions):
-            x[to + k] = (blocks[start + k] - centre[k]) * scale[k]
+            x[to + k] = (blocks[start + k] - means[k]) * inverse_norms[k]
 
 
 @kernel
 def _spread(values, first, flipped, response):
-    """Response map [w, w] from its odd positions: the even ones are the mean of their neighbours."""
+    """Response map [w, w] from its odd positions: the even ones are the mean of their neighbours.
+
+    Neighbours times the float32 reciprocal of their number, summed up in float64.
+    """
     window = response.shape[0]
     for k in range(1, window * window, 2):
         column, row = k // window, k % window
         response[row, window - 1 - column if flipped else column] = values[first + k // 2]
     for row in range(window):
         for column in range(row % 2, window, 2):
-            total, count = np.float32(0), np.float32(0)
+            total, count = np.float64(0), np.float32(0)
+            if column > 0:
+                total, count = total + response[row, column - 1], count + np.float32(1)
             if row > 0:
                 total, count = total + response[row - 1, column], count + np.float32(1)
             if row + 1 < window:
                 total, count = total + response[row + 1, column], count + np.float32(1)
-            if column > 0:
-                total, count = total + response[row, column - 1], count + np.float32(1)
             if column + 1 < window:
                 total, count = total + response[row, column + 1], count + np.float32(1)
-            response[row, column] = total / count
+            response[row, column] = np.float32(total * np.float64(np.float32(1) / count))
 
 
 @kernel
 def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
     """Response maps of the landmarks of one view, or of those that no other thread takes.
+
+    To the last bit those that OpenFace 2.2 computed where OpenBLAS had its AVX-512 kernels (all recorded maps). Per
+    block: mean = float32 sum, line by line, / 121; norm = root of the float32 sum of squares, column by column; times
+    the float32 reciprocal. A landmark and its mirror image are columns of one matrix, the one with weights of its own
+    first; layers as in `pyfaceau.landmarks.experts.dense.dense_layer`. Even positions: neighbours times the float32
+    reciprocal of their number, summed in float64.
 
     Parameters
     ----------
@@ -120,13 +125,11 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
     responses : np.ndarray [shape=(n, w, w), dtype=float32], out
     """
     side, window = areas.shape[1], responses.shape[1]
-    cells = window * window
-    positions = cells // 2
-    means, inverse_norms = np.empty(cells, np.float32), np.empty(cells, np.float32)
-    sums, squares = np.empty(side, np.float64), np.empty(side, np.float64)
-    turned, lines = np.empty((side, side), np.float32), np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
-    blocks = np.empty((SUPPORT * SUPPORT) * (positions + LANES), np.float32)
-    work = np.empty((2, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns
+    positions = window * window // 2
+    means, inverse_norms = np.empty(positions + _MOMENTS, np.float32), np.empty(positions + _MOMENTS, np.float32)
+    lines = np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
+    blocks = np.zeros((SUPPORT * SUPPORT) * (positions + LANES) + _MOMENTS, np.float32)
+    work = np.empty((3, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns, and a spare one
     while True:
         job = claim(counter)
         if job >= len(jobs):
@@ -139,10 +142,9 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
             for column in range(used, columns):
                 work[0, row * columns + column] = np.float32(0)
         for which in range(2 if both else 1):  # side by side: every weight serves both
-            _turn(areas[jobs[job, 1 + 2 * which]], jobs[job, 2 + 2 * which] == 1, turned, lines)
-            block_statistics(turned, window, means, inverse_norms, sums, squares)
+            _split(areas[jobs[job, 1 + 2 * which]], jobs[job, 2 + 2 * which] == 1, lines)
             _gather(lines, window, blocks)
-            _contrast_normalised(blocks, means, inverse_norms, window, columns, which * positions, work[0])
+            _contrast_normalised(blocks, positions, means, inverse_norms, columns, which * positions, work[0])
         turn, layer = 0, 0
         while layer < shapes.shape[1] and shapes[expert, layer, 0] > 0:
             owner, after = expert, layer + 1
@@ -150,7 +152,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
                 owner, after = following, 0
             dense_layer(
                 addresses[expert, layer], shapes[expert, layer, 0], shapes[expert, layer, 1], biases[expert, layer],
-                shapes[expert, layer, 2], work[turn], columns, work[1 - turn],
+                shapes[expert, layer, 2], work[turn], columns, used, work[2], work[1 - turn],
                 addresses[owner, after], shapes[owner, after, 1],
             )  # fmt: skip
             turn, layer = 1 - turn, layer + 1
@@ -174,6 +176,7 @@ def view_jobs(patches: CENPatches, view: int) -> np.ndarray:
         served.setdefault(expert, []).append((int(landmark), flip))
     rows = []
     for expert, landmarks in served.items():
+        landmarks.sort(key=lambda served: served[1])  # the last columns, those of the mirror image, round differently
         for low in range(0, len(landmarks), 2):
             pair = [*landmarks[low : low + 2], (-1, 0)][:2]
             rows.append((expert, *pair[0], *pair[1]))
