@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from pyfaceau.tests.ccnf_twin import normalised_blocks, sequential
-from pyfaceau.tests.gemm_twin import blocks
+from pyfaceau.tests.gemm_twin import add_product, blocks
 from pyfaceau.weights.models import CENPatches, Layer
 
-__all__ = ["chain", "in_sixteen_chains", "layer", "logistic", "pair", "response", "sequential"]
+__all__ = ["avx2_product", "avx512_product", "chain", "layer", "logistic", "pair", "response", "sequential"]
 
 Array = np.ndarray
+Product = Callable[[Array, Array], Array]
 F = np.float32
 
 
@@ -34,8 +35,13 @@ def in_sixteen_chains(weights: Array, x: Array) -> Array:
     return sums[0]
 
 
-def product(weights: Array, x: Array) -> Array:
-    """OpenBLAS with AVX-512: blocks of inputs, or, where it is small, the last columns in another way."""
+def avx2_product(weights: Array, x: Array) -> Array:
+    """OpenBLAS with AVX2: blocks of inputs, one or two chains."""
+    return add_product(weights.T, x, np.zeros((len(weights), x.shape[1]), F))
+
+
+def avx512_product(weights: Array, x: Array) -> Array:
+    """OpenBLAS with AVX-512: one chain a block; a small product has no blocks, but last columns of another kind."""
     rows, depth = weights.shape
     columns = x.shape[1]
     small = rows * depth * columns <= 1_000_000
@@ -53,19 +59,19 @@ def logistic(z: Array) -> Array:
         return F(1) / (F(1) + np.exp(-z.astype(float)).astype(F))
 
 
-def layer(weights: Array, bias: Array, kind: int, x: Array) -> Array:
+def layer(weights: Array, bias: Array, kind: int, x: Array, product: Product = avx2_product) -> Array:
     """float32 [rows, columns]"""
     z = product(weights, x) + bias[:, None]
     return logistic(z) if kind == 0 else np.maximum(z, F(0)) if kind == 2 else z
 
 
-def pair(layers: tuple[Layer, ...], areas: list[Array]) -> list[Array]:
+def pair(layers: tuple[Layer, ...], areas: list[Array], product: Product = avx2_product) -> list[Array]:
     """Responses of one network to areas [w + 10, w + 10] whose positions are columns of one matrix."""
     window = len(areas[0]) - 10
     by_column = np.arange(window * window).reshape(window, window).T.ravel()
     y = np.concatenate([normalised_blocks(area)[by_column[1::2]] for area in areas]).T
     for each in layers:
-        y = layer(each.weights, each.bias, each.activation, y)
+        y = layer(each.weights, each.bias, each.activation, y, product)
     return [_spread(values, window) for values in y.reshape(len(areas), -1)]
 
 
@@ -83,7 +89,7 @@ def _spread(values: Array, window: int) -> Array:
     return np.where(odd, inside, around(padded) * reciprocal).astype(F)
 
 
-def response(patches: CENPatches, view: int, landmark: int, area: Array) -> Array:
+def response(patches: CENPatches, view: int, landmark: int, area: Array, product: Product = avx2_product) -> Array:
     """Map [w, w]; in view 0 the partner's area is taken to be the same."""
     expert, flip = int(patches.expert[view, landmark]), False
     partner = int(patches.mirror_inds[landmark])
@@ -92,5 +98,6 @@ def response(patches: CENPatches, view: int, landmark: int, area: Array) -> Arra
         expert, flip = int(patches.expert[other, partner]), True
     turned = area[:, ::-1] if flip else area
     shared = view == 0 and partner != landmark
-    found = pair(patches.experts[expert], [turned, turned] if shared else [turned])[1 if shared and flip else 0]
+    areas = [turned, turned] if shared else [turned]
+    found = pair(patches.experts[expert], areas, product)[1 if shared and flip else 0]
     return found[:, ::-1] if flip else found

@@ -113,8 +113,12 @@ def test_experts_of_the_official_size_agree_with_the_twin(standins: Path, scale:
 
 @needs_shared
 @pytest.mark.parametrize("suffix", ["", "_w9", "_w7", "_w5"])
-def test_recorded_responses_are_equal_to_the_bit(standins: Path, suffix: str) -> None:
-    """Those of the C++ program, windows 11, 9, 7 and 5, in a frontal, a side and a mirrored view."""
+def test_recorded_responses(standins: Path, suffix: str) -> None:
+    """Those of the C++ program, windows 11, 9, 7 and 5, in a frontal, a side and a mirrored view.
+
+    They come from a computer with AVX-512, where the matrix product rounds differently: the twin has them to the bit
+    with its product and the kernel those of the twin with the product of AVX2, but for the twin's exponential.
+    """
     vectors = np.load(SHARED / "golden" / "ceclm-standin" / "check_vectors.npz")
     patches = {scale: read_cen(standins / f"cen_patches_{scale:.2f}_of.dat") for scale in (0.25, 0.5)}
     experts = {scale: CENExperts(some) for scale, some in patches.items()}
@@ -122,11 +126,12 @@ def test_recorded_responses_are_equal_to_the_bit(standins: Path, suffix: str) ->
     cases = list(zip(*(vectors[name + suffix] for name in names), strict=True))
     for number, (scale, view, landmark, area, expected) in enumerate(cases):
         found = respond(experts[float(scale)], int(view), np.repeat(area[None], 68, axis=0))[landmark]
-        np.testing.assert_array_equal(found, expected, err_msg=f"{scale} {view} {landmark}")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         if number % 12 == 0:  # the twin is slow
-            known = exact_twin.response(patches[float(scale)], int(view), int(landmark), area)
-            np.testing.assert_allclose(known, expected, rtol=2e-6, atol=0)
-            assert (known == expected).mean() > 0.97  # its exponential is rounded correctly
+            of = patches[float(scale)], int(view), int(landmark), area
+            for known, product in ((expected, exact_twin.avx512_product), (found, exact_twin.avx2_product)):
+                np.testing.assert_allclose(exact_twin.response(*of, product), known, rtol=2e-6, atol=0)
+                assert (exact_twin.response(*of, product) == known).mean() > 0.97
     assert len(cases) == (48 if suffix == "" else 5)
 
 
@@ -251,15 +256,14 @@ def test_the_result_does_not_depend_on_threads(helpers: int) -> None:
 
 
 def test_a_landmark_has_the_same_response_alone_and_beside_its_partner() -> None:
-    """To the bit where it comes first; small products round the last columns, the partner's, differently."""
+    """But for roundings: the matrix product's depend on the number of columns."""
     layers = random_layers((30, 6, 1), (2, 2, 0), 0)
-    for window, equal in ((5, True), (7, False), (9, False), (11, True)):
+    for window in (5, 7, 9, 11):
         areas = np.random.default_rng(window).integers(0, 256, (2, window + 10, window + 10)).astype(np.float32)
         together = patches_of((layers,), [[0, -1]], [1, 0])
         alone = replace(together, visible=np.array([[True, False]]))
         both, one = respond(CENExperts(together), 0, areas)[0], respond(CENExperts(alone), 0, areas)[0]
         np.testing.assert_allclose(both, one, rtol=2e-6, atol=0)
-        assert not equal or np.array_equal(both, one)
 
 
 def test_the_mirror_image_comes_second() -> None:

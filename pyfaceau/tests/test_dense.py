@@ -44,22 +44,12 @@ def test_every_shape_agrees_with_numpy(rows: int, inputs: int, columns: int) -> 
 
 
 @pytest.mark.parametrize("used", [12, 20, 24, 48, 56, 60, 120])
-@pytest.mark.parametrize(("rows", "inputs"), [(1, 50), (7, 122), (200, 500), (3, 31), (13, 700)])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 50), (7, 122), (200, 500), (3, 31), (31, 700)])
 def test_layers_are_those_of_the_twin_to_the_bit(rows: int, inputs: int, used: int) -> None:
-    """One block of inputs, two, three; small and large; with and without last columns of their own."""
+    """One block of inputs, two, three; rows in twelves, fours and singly; columns in sixteens, eights and fewer."""
     weights, bias, x = material(rows, inputs, -(-used // 8) * 8)
     for kind in (1, 2):
         expected = twin.layer(weights, bias[:rows], kind, x[:, :used])
         np.testing.assert_array_equal(run(weights, bias, kind, x, used)[:, :used], expected)
     found, expected = run(weights, bias, 0, x, used)[:, :used], twin.layer(weights, bias[:rows], 0, x[:, :used])
     np.testing.assert_allclose(found, expected, rtol=2.4e-7, atol=0)
-
-
-def test_a_column_does_not_depend_on_its_neighbours() -> None:
-    """To the bit, whatever tiles it is part of, if it is not among the last of a small product."""
-    weights, bias, x = material(50, 300, 120)
-    for kind in (0, 1, 2):
-        together = run(weights, bias, kind, x, 0)
-        for first, count in ((0, 8), (16, 16), (40, 40), (48, 24), (0, 80)):
-            alone = run(weights, bias, kind, x[:, first : first + count], 0)
-            np.testing.assert_array_equal(alone, together[:, first : first + count])

@@ -11,11 +11,11 @@ from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
-from pyfaceau._simd_layers import block_moments, chained_rows, claim, layer_tile, move, normalise
-from pyfaceau.tests.cen_twin import chain, in_sixteen_chains, sequential
+from pyfaceau._simd_layers import block_moments, claim, layer_tile, move, normalise, paired_tile
+from pyfaceau.tests.cen_twin import chain, sequential
 
 _layer_1x1, _layer_4x3, _layer_2x5 = layer_tile(1, 1), layer_tile(4, 3), layer_tile(2, 5)
-_chained_1, _chained_2 = chained_rows(1), chained_rows(2)
+_paired_4, _paired_6 = paired_tile(4), paired_tile(6)
 
 
 @kernel
@@ -44,11 +44,13 @@ def normalise_eight(values, at, centre, scale, first, target, to):
 
 
 @kernel
-def chained(rows, address, depth, x, start, columns, out, to, bias, at, rectify):
-    if rows == 2:
-        _chained_2(address, depth, x, start, columns, out, to, bias, at, rectify)
-    else:
-        _chained_1(address, depth, x, start, columns, out, to, bias, at, rectify)
+def paired_4(address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end):
+    _paired_4(address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end, 0, 7)
+
+
+@kernel
+def paired_6(address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end):
+    _paired_6(address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end, 0, 7)
 
 
 @kernel
@@ -87,20 +89,24 @@ def test_layer_tile(compiled: Any, rows: int, vectors: int, depth: int, begin: i
     np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("depth", [32, 50, 111])
-@pytest.mark.parametrize("rectify", [0, 1])
-def test_sixteen_chains(rows: int, depth: int, rectify: int) -> None:
-    """To the bit."""
+@pytest.mark.parametrize(("compiled", "rows"), [(paired_4, 4), (paired_6, 6)])
+@pytest.mark.parametrize("depth", [3, 50, 128])
+@pytest.mark.parametrize(("earlier", "end"), [(0, 0), (0, 1), (1, 2)])
+def test_two_chains(compiled: Any, rows: int, depth: int, earlier: int, end: int) -> None:
+    """To the bit: even and odd terms, the last few among the even ones."""
     rng = np.random.default_rng(depth)
-    weights, x = (rng.normal(size=shape).astype(np.float32) for shape in ((rows, depth), (depth, 11)))
-    bias, out = rng.normal(size=4).astype(np.float32), np.full(30, np.nan, np.float32)
-    chained(rows, weights.ctypes.data, depth, x.ravel(), 3, 11, out, 2, bias, 1, rectify)
-    expected = in_sixteen_chains(weights, x[:, 3:]) + bias[1 : 1 + rows, None]
-    expected = np.maximum(expected, 0) if rectify else expected
-    for r in range(rows):
-        np.testing.assert_array_equal(out[2 + 11 * r :][:8], expected[r])
-    assert np.isnan(out).sum() == 30 - 8 * rows
+    weights, x = (rng.normal(size=shape).astype(np.float32) for shape in ((rows, depth + 1), (depth, 11)))
+    bias, before = rng.normal(size=rows + 1).astype(np.float32), rng.normal(size=(rows, 11)).astype(np.float32)
+    out = before.flatten()
+    compiled(weights.ctypes.data, depth + 1, depth, x.ravel(), 3, 11, out, 2, bias, 1, earlier, end)
+    paired = depth - depth % 8
+    even = chain(weights, x[:, 3:], [*range(0, paired, 2), *range(paired, depth)])
+    result = even + chain(weights, x[:, 3:], range(1, paired, 2))
+    result = before[:, 2:10] + result if earlier else result
+    result = result + bias[1:, None] if end else result
+    expected = before.copy()
+    expected[:, 2:10] = np.maximum(result, 0) if end == 2 else result
+    np.testing.assert_array_equal(out, expected.ravel())
 
 
 def test_block_moments() -> None:
@@ -150,7 +156,7 @@ def test_other_types_do_not_compile() -> None:
     with pytest.raises(TypingError):
         layer_1x1(0, 1, 1, np.zeros(8), 0, 8, out, out, 0, out, 0, 1, 0, 0)
     with pytest.raises(TypingError):
-        chained(1, 0, 1, np.zeros(8), 0, 8, out, 0, out, 0, 0)
+        paired_4(0, 1, 1, np.zeros(8), 0, 8, out, 0, out, 0, 0, 0)
     with pytest.raises(TypingError):
         moments(np.zeros(8), 0, 8, 1, out, out, 0)
     with pytest.raises(TypingError):
@@ -163,4 +169,4 @@ def test_other_types_do_not_compile() -> None:
 
 def test_tiles_are_made_once() -> None:
     assert layer_tile(4, 3) is _layer_4x3
-    assert chained_rows(2) is _chained_2
+    assert paired_tile(4) is _paired_4

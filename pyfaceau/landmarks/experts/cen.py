@@ -100,11 +100,12 @@ def _spread(values, first, flipped, response):
 def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
     """Response maps of the landmarks of one view, or of those that no other thread takes.
 
-    To the last bit those that OpenFace 2.2 computed where OpenBLAS had its AVX-512 kernels (all recorded maps). Per
-    block: mean = float32 sum, line by line, / 121; norm = root of the float32 sum of squares, column by column; times
-    the float32 reciprocal. A landmark and its mirror image are columns of one matrix, the one with weights of its own
-    first; layers as in `pyfaceau.landmarks.experts.dense.dense_layer`. Even positions: neighbours times the float32
-    reciprocal of their number, summed in float64.
+    To the last bit those of OpenFace 2.2 with OpenBLAS's AVX2 kernels, found by trying orders of summation on
+    recorded maps, and confirmed by tracks that are equal to the last bit. Per block: mean = float32 sum, line by line,
+    / 121; norm = root of the float32 sum of squares, column by column; times the float32 reciprocal. A landmark and
+    its mirror image are columns of one matrix, the one with weights of its own first; layers as in
+    `pyfaceau.landmarks.experts.dense.dense_layer`. Even positions: neighbours times the float32 reciprocal of their
+    number, summed in float64.
 
     Parameters
     ----------
@@ -176,7 +177,9 @@ def view_jobs(patches: CENPatches, view: int) -> np.ndarray:
         served.setdefault(expert, []).append((int(landmark), flip))
     rows = []
     for expert, landmarks in served.items():
-        landmarks.sort(key=lambda served: served[1])  # the last columns, those of the mirror image, round differently
+        landmarks.sort(
+            key=lambda served: served[1]
+        )  # the mirror image comes second: the product's roundings differ between columns
         for low in range(0, len(landmarks), 2):
             pair = [*landmarks[low : low + 2], (-1, 0)][:2]
             rows.append((expert, *pair[0], *pair[1]))
