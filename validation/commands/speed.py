@@ -21,7 +21,7 @@ from validation.verdict import FAIL, INCONCLUSIVE, PASS, Result, overall
 
 DEFAULT_CLIPS = "openface_default"
 MIN_ROUNDS = 5
-PASSES = 8
+PASSES = 12
 """Of every clip in a round; the first is warm-up."""
 
 
