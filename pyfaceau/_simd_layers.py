@@ -21,10 +21,10 @@ def _rows_of(builder: Any, base: Any, stride: Any, rows: int) -> list[Any]:
     return [builder.gep(base, [builder.mul(stride, ir.Constant(ir.IntType(64), r))]) for r in range(rows)]
 
 
-def _fetch(builder: Any, ahead: Any, stride: Any, rows: int, k: Any) -> None:
+def _fetch(builder: Any, ahead: Any, stride: Any, rows: int, count: Any, k: Any) -> None:
     """Ask for term ``k`` of a row ahead: a row in turn, so that not every term asks for the same line of the cache."""
     turns = 1 << (rows - 1).bit_length()  # a few rows too many do no harm
-    turn = builder.mul(builder.and_(k, ir.Constant(ir.IntType(64), turns - 1)), stride)
+    turn = builder.mul(builder.and_(count, ir.Constant(ir.IntType(64), turns - 1)), stride)
     following = builder.inttoptr(ahead, ir.FloatType().as_pointer())
     prefetch(builder, builder.gep(following, [builder.add(turn, k)]))
 
@@ -49,105 +49,58 @@ def _conclude(builder: Any, sums: list[list[Any]], targets: list[Any], bias: Any
         builder.store(builder.load(slot), _vector_at(builder, targets[r], LANES * v), align=4)
 
 
-def _add_terms(builder: Any, weights: list[Any], line: Any, k: Any, sums: list[list[Any]]) -> None:
-    loaded = [_load(builder, line, LANES * v) for v in range(len(sums[0]))]
-    spread = [_splat(builder, builder.load(builder.gep(row, [k]))) for row in weights]
-    for factor, slots in zip(spread, sums, strict=True):
-        for values, slot in zip(loaded, slots, strict=True):
-            term = builder.fmul(factor, values, flags=_FUSE)
-            builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
-
-
-def _layer_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> None:
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
-    address, inputs, depth, _, start, columns, _, _, to, _, at, begin, earlier, end, ahead, ahead_inputs = args
-    source, part, target, bias = (
-        _data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (7, to), (9, at))
-    )
-    weights = _rows_of(builder, builder.inttoptr(address, ir.FloatType().as_pointer()), inputs, rows)
-    parts, targets = (_rows_of(builder, base, columns, rows) for base in (part, target))
-    sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]
-    with builder.if_else(cgutils.is_not_null(builder, begin)) as (then, otherwise):
-        with then:
-            for slots in sums:
-                for slot in slots:
-                    builder.store(zero, slot)
-        with otherwise:
-            for row, slots in zip(parts, sums, strict=True):
-                for v, slot in enumerate(slots):
-                    builder.store(_load(builder, row, LANES * v), slot)
-    with cgutils.for_range(builder, depth) as loop:
-        _fetch(builder, ahead, ahead_inputs, rows, loop.index)
-        line = builder.gep(source, [builder.mul(loop.index, columns)])
-        _add_terms(builder, weights, line, loop.index, sums)
-    _conclude(builder, sums, targets, bias, earlier, end)
-
-
-@cache
-def layer_tile(rows: int, vectors: int) -> Any:
-    """An intrinsic for a ``rows`` x ``8 vectors`` tile of a dense layer's output, with weights streaming from memory.
-
-    The returned function has the signature ``(address, inputs, depth, x, start, columns, part, out, to, bias, at,
-    begin, earlier, end, ahead, ahead_inputs)``: ``address`` is that of float32 weights [rows, inputs] in memory that
-    the caller keeps alive (a mapped file, say), ``x``, ``part``, ``out`` and ``bias`` are one-dimensional float32
-    arrays. For r < rows and c < 8 vectors the sum over k < depth of ``weights[r inputs + k] * x[start + k columns +
-    c]``, one chain of fused operations in the order of k, goes on from ``part[to + r columns + c]``, or, where
-    ``begin`` is not 0, from 0. Where ``earlier`` is not 0, ``out`` is added; then, where ``end`` is 1 or 2,
-    ``bias[at + r]``; where it is 2, a negative result becomes 0. The result is stored in ``out``. Meanwhile the
-    processor is asked to fetch the tile of other weights [rows, ahead_inputs] at ``ahead``.
-    Nothing is checked: the caller answers for the bounds.
-    """
-
-    @intrinsic
-    def tile(
-        typingctx, address, inputs, depth, x, start, columns, part, out, to, bias, at, begin, earlier, end, ahead,
-        ahead_inputs,
-    ):  # fmt: skip
-        def generate(context, builder, signature, args):
-            _layer_tile(context, builder, signature, args, rows, vectors)
-            return context.get_dummy_value()
-
-        if not _are_flat(x, part, out, bias):
-            return None
-        size = types.intp
-        kinds = (size, size, size, x, size, size, part, out, size, bias, size, size, size, size, size, size)
-        return types.void(*kinds), generate
-
-    return tile
-
-
-def _paired_tile(context: Any, builder: Any, signature: Any, args: Any, rows: int) -> None:
+def _layer_tile(
+    context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int, in_two_chains: bool
+) -> None:
     index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
+    one = ir.Constant(index, 1)
     address, inputs, depth, _, start, columns, _, to, _, at, earlier, end, ahead, ahead_inputs = args
     source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (8, at)))
     weights = _rows_of(builder, builder.inttoptr(address, ir.FloatType().as_pointer()), inputs, rows)
     targets = _rows_of(builder, target, columns, rows)
-    even, odd = ([[cgutils.alloca_once_value(builder, zero)] for _ in range(rows)] for _ in range(2))
+
+    def zeros() -> list[list[Any]]:
+        return [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
 
     def add(k: Any, sums: list[list[Any]]) -> None:
-        _add_terms(builder, weights, builder.gep(source, [builder.mul(k, columns)]), k, sums)
+        line = builder.gep(source, [builder.mul(k, columns)])
+        loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
+        spread = [_splat(builder, builder.load(builder.gep(row, [k]))) for row in weights]
+        for factor, slots in zip(spread, sums, strict=True):
+            for values, slot in zip(loaded, slots, strict=True):
+                term = builder.fmul(factor, values, flags=_FUSE)
+                builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
 
+    even = zeros()
+    odd = zeros() if in_two_chains else even
     paired = builder.and_(depth, ir.Constant(index, -8))
-    with cgutils.for_range(builder, builder.lshr(paired, ir.Constant(index, 1))) as loop:
-        k = builder.shl(loop.index, ir.Constant(index, 1))
-        _fetch(builder, ahead, ahead_inputs, rows, k)
+    with cgutils.for_range(builder, builder.lshr(paired, one)) as loop:
+        k = builder.shl(loop.index, one)
+        _fetch(builder, ahead, ahead_inputs, rows, loop.index, k)
         add(k, even)
-        k = builder.add(k, ir.Constant(index, 1))
-        _fetch(builder, ahead, ahead_inputs, rows, k)
-        add(k, odd)
+        add(builder.add(k, one), odd)
     with cgutils.for_range(builder, builder.sub(depth, paired)) as loop:
         add(builder.add(paired, loop.index), even)
-    for (slot,), (other,) in zip(even, odd, strict=True):
-        builder.store(builder.fadd(builder.load(slot), builder.load(other)), slot)
+    if in_two_chains:
+        for slots, others in zip(even, odd, strict=True):
+            for slot, other in zip(slots, others, strict=True):
+                builder.store(builder.fadd(builder.load(slot), builder.load(other)), slot)
     _conclude(builder, even, targets, bias, earlier, end)
 
 
 @cache
-def paired_tile(rows: int) -> Any:
-    """As `layer_tile` for ``rows`` x 8 cells, but from 0 in two chains: even and odd k, added at the end.
+def layer_tile(rows: int, vectors: int, in_two_chains: bool = False) -> Any:
+    """An intrinsic for a ``rows`` x ``8 vectors`` tile of a dense layer's output, with weights streaming from memory.
 
     The returned function has the signature ``(address, inputs, depth, x, start, columns, out, to, bias, at, earlier,
-    end, ahead, ahead_inputs)``. Terms that are over after a multiple of eight belong to the even chain.
+    end, ahead, ahead_inputs)``: ``address`` is that of float32 weights [rows, inputs] in memory that the caller keeps
+    alive (a mapped file, say), ``x``, ``out`` and ``bias`` are one-dimensional float32 arrays. For r < rows and
+    c < 8 vectors ``weights[r inputs + k] * x[start + k columns + c]`` is summed over k < depth from 0, as one chain of
+    fused operations in the order of k, or as two, even and odd k, that are added at the end (terms that are over after
+    a multiple of eight belong to the even one). Where ``earlier`` is not 0, ``out[to + r columns + c]`` is added; then,
+    where ``end`` is 1 or 2, ``bias[at + r]``; where it is 2, a negative result becomes 0. The result is stored there in
+    ``out``. Meanwhile the processor is asked to fetch the tile of other weights [rows, ahead_inputs] at ``ahead``.
+    Nothing is checked: the caller answers for the bounds.
     """
 
     @intrinsic
@@ -155,7 +108,7 @@ def paired_tile(rows: int) -> Any:
         typingctx, address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end, ahead, ahead_inputs
     ):  # fmt: skip
         def generate(context, builder, signature, args):
-            _paired_tile(context, builder, signature, args, rows)
+            _layer_tile(context, builder, signature, args, rows, vectors, in_two_chains)
             return context.get_dummy_value()
 
         if not _are_flat(x, out, bias):

@@ -17,9 +17,9 @@ Product = Callable[[Array, Array], Array]
 F = np.float32
 
 
-def chain(weights: Array, x: Array, ks: Iterable[int], start: Array | None = None) -> Array:
+def chain(weights: Array, x: Array, ks: Iterable[int]) -> Array:
     """Weights [rows, k] times x [k, columns], each cell one float32 chain of fused operations over ``ks``."""
-    total = np.zeros((len(weights), x.shape[1]), F) if start is None else start
+    total = np.zeros((len(weights), x.shape[1]), F)
     for k in ks:
         term = weights[:, k, None].astype(float) * x[k].astype(float)
         total = (term + total.astype(float)).astype(F)

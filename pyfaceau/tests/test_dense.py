@@ -26,9 +26,9 @@ def material(rows: int, inputs: int, columns: int) -> tuple[np.ndarray, np.ndarr
 def run(weights: np.ndarray, bias: np.ndarray, kind: int, x: np.ndarray, used: int = -1) -> np.ndarray:
     rows, inputs = weights.shape
     out, columns = np.full(rows * x.shape[1] + 8, np.nan, np.float32), x.shape[1]
-    address, spare = weights.ctypes.data, out.copy()
+    address = weights.ctypes.data
     flat, used = np.ascontiguousarray(x).ravel(), columns if used < 0 else used
-    dense_layer(address, rows, inputs, bias, kind, flat, columns, used, spare, out, address, inputs)
+    dense_layer(address, rows, inputs, bias, kind, flat, columns, used, out, address, inputs)
     assert np.isnan(out[-8:]).all()  # nothing is written past the end
     return out[:-8].reshape(rows, columns)
 

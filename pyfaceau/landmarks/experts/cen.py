@@ -130,7 +130,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
     means, inverse_norms = np.empty(positions + _MOMENTS, np.float32), np.empty(positions + _MOMENTS, np.float32)
     lines = np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
     blocks = np.zeros((SUPPORT * SUPPORT) * (positions + LANES) + _MOMENTS, np.float32)
-    work = np.empty((3, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns, and a spare one
+    work = np.empty((2, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns
     while True:
         job = claim(counter)
         if job >= len(jobs):
@@ -153,7 +153,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
                 owner, after = following, 0
             dense_layer(
                 addresses[expert, layer], shapes[expert, layer, 0], shapes[expert, layer, 1], biases[expert, layer],
-                shapes[expert, layer, 2], work[turn], columns, used, work[2], work[1 - turn],
+                shapes[expert, layer, 2], work[turn], columns, used, work[1 - turn],
                 addresses[owner, after], shapes[owner, after, 1],
             )  # fmt: skip
             turn, layer = 1 - turn, layer + 1

@@ -13,11 +13,10 @@ from pyfaceau._gemm import block_end
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
 from pyfaceau._simd_exp import exact_logistic
-from pyfaceau._simd_layers import layer_tile, paired_tile
+from pyfaceau._simd_layers import layer_tile
 
 SIGMOID, RELU = 0, 2
 _ITEM = 4  # bytes of a weight
-_DEPTH = 128  # inputs at a time: 16 columns of them stay in the first-level cache
 _HALF = 6  # rows of a tile
 _GROUP = 2 * _HALF  # rows that all columns go through before the next rows' turn
 _WIDE = 2 * LANES
@@ -26,35 +25,28 @@ _WIDE = 2 * LANES
 _tile_6x2, _tile_6x1, _tile_4x1, _tile_1x4, _tile_1x1 = (
     layer_tile(rows, vectors) for rows, vectors in ((6, 2), (6, 1), (4, 1), (1, 4), (1, 1))
 )
-_paired_6, _paired_4 = paired_tile(6), paired_tile(4)
+_paired_6, _paired_4 = (layer_tile(rows, 1, in_two_chains=True) for rows in (6, 4))
 
 
 @kernel
 def _tile(
-    rows, width, address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead,
-    ahead_inputs,
-):  # fmt: skip
+    rows, width, paired, address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs
+):
     """One of the tiles; see `pyfaceau._simd_layers.layer_tile`."""
-    if rows == 6 and width == 2:
-        _tile_6x2(
-            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
-        )
+    if paired and rows == 6:
+        _paired_6(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
+    elif paired:
+        _paired_4(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
+    elif rows == 6 and width == 2:
+        _tile_6x2(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
     elif rows == 6:
-        _tile_6x1(
-            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
-        )
+        _tile_6x1(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
     elif rows == 4:
-        _tile_4x1(
-            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
-        )
+        _tile_4x1(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
     elif width == 4:
-        _tile_1x4(
-            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
-        )
+        _tile_1x4(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
     else:
-        _tile_1x1(
-            address, inputs, depth, x, start, columns, part, out, to, bias, r, begin, earlier, end, ahead, ahead_inputs
-        )
+        _tile_1x1(address, inputs, depth, x, start, columns, out, to, bias, r, earlier, end, ahead, ahead_inputs)
 
 
 @kernel
@@ -83,42 +75,25 @@ def _next_tile(row, high, column, used):
 
 @kernel
 def _group(
-    address, inputs, low, depth, block, x, columns, used, part, out, bias, first, last, rows, end, ahead, ahead_inputs
+    address, inputs, low, depth, x, columns, used, out, bias, first, last, rows, earlier, end, ahead, ahead_inputs
 ):
-    """Rows ``first`` to ``last`` of a layer's output, all columns: ``depth`` inputs from ``low`` on.
-
-    They belong to the block of inputs from ``block`` on. Two chains are summed at the end of a block, for all of it.
-    """
-    begin, ends_block = low == block, end >= 0
-    earlier, how = ends_block and block > 0, max(end, 0)
+    """Rows ``first`` to ``last`` of a layer's output, all columns: ``depth`` inputs from ``low`` on."""
     r = first
     while r < last:
         high, column = _rows_at_once(r, rows), 0
-        weights, fetched = address + _ITEM * r * inputs, ahead + _ITEM * (r - first) * ahead_inputs
         while column < used:
             width, paired = _next_tile(r, high, column, used)
-            to = r * columns + column
-            if not paired:
-                _tile(
-                    high, width, weights + _ITEM * low, inputs, depth, x, low * columns + column, columns, part, out,
-                    to, bias, r, begin, earlier, how, fetched, ahead_inputs,
-                )  # fmt: skip
-            elif ends_block and high == 6:
-                _paired_6(
-                    weights + _ITEM * block, inputs, low + depth - block, x, block * columns + column, columns, out,
-                    to, bias, r, earlier, how, fetched, ahead_inputs,
-                )  # fmt: skip
-            elif ends_block:
-                _paired_4(
-                    weights + _ITEM * block, inputs, low + depth - block, x, block * columns + column, columns, out,
-                    to, bias, r, earlier, how, fetched, ahead_inputs,
-                )  # fmt: skip
+            _tile(
+                high, width, paired, address + _ITEM * (r * inputs + low), inputs, depth, x, low * columns + column,
+                columns, out, r * columns + column, bias, r, earlier, end,
+                ahead + _ITEM * (r - first) * ahead_inputs, ahead_inputs,
+            )  # fmt: skip
             column += LANES * width
         r += high
 
 
 @kernel
-def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare, out, following, following_inputs):
+def dense_layer(address, rows, inputs, bias, activation, x, columns, used, out, following, following_inputs):
     """A dense layer: ``out`` [rows, columns] = activation(weights [rows, inputs] ``x`` [inputs, columns] + ``bias``).
 
     Rounded as the reference does: the product by OpenBLAS's AVX2 kernels (blocks of inputs, one or two chains of fused
@@ -132,34 +107,29 @@ def dense_layer(address, rows, inputs, bias, activation, x, columns, used, spare
     bias : np.ndarray [shape=(>= rows,), dtype=float32]
     activation : int
         0 sigmoid, 2 ReLU, any other none.
-    x, spare, out : np.ndarray [dtype=float32]
-        Flat. ``columns`` is a multiple of 8; ``spare`` is as large as ``out``.
+    x, out : np.ndarray [dtype=float32]
+        Flat. ``columns`` is a multiple of 8.
     used : int
         Columns that count, on which the roundings depend; fewer than 8 more are ``columns``.
     following, following_inputs : int
         Address and inputs of the layer that comes next, which is fetched towards the end.
     """
-    block, block_ends, low = 0, block_end(0, inputs), 0
+    low = 0
     while low < inputs:
-        depth = min(_DEPTH, block_ends - low)
-        ends = low + depth == inputs
-        end = -1 if low + depth < block_ends else 0 if not ends else 2 if activation == RELU else 1
-        part = out if block == 0 else spare
-        target = part if end < 0 else out
+        high = block_end(low, inputs)
+        end = 0 if high < inputs else 2 if activation == RELU else 1
         for first in range(0, rows, _GROUP):
             last = min(first + _GROUP, rows)
             ahead, ahead_inputs = address + _ITEM * (last * inputs + low), inputs
-            if last == rows and not ends:
-                ahead = address + _ITEM * (low + depth)
+            if last == rows and high < inputs:
+                ahead = address + _ITEM * high
             elif last == rows:
                 ahead, ahead_inputs = following, following_inputs
             _group(
-                address, inputs, low, depth, block, x, columns, used, part, target, bias, first, last, rows, end,
+                address, inputs, low, high - low, x, columns, used, out, bias, first, last, rows, low > 0, end,
                 ahead, ahead_inputs,
             )  # fmt: skip
-        low += depth
-        if end >= 0:
-            block, block_ends = low, block_end(low, inputs)
+        low = high
     if activation == SIGMOID:
         for i in range(0, rows * columns, LANES):
             exact_logistic(out, i)
