@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,14 @@ def _frame_figures(passes: list[dict[str, Any]], stages: dict[str, float], threa
 
 
 def _stage_figures(passes: list[dict[str, Any]]) -> dict[str, float]:
-    """Of every stage, from its median over the passes in each frame; of one outside of frames, the median call's."""
+    """Of every stage, from its median over the passes in each frame; of one outside of frames, the passes' median calls.
+
+    Their mean, as for whole passes a core may be in one of two states, between which a median would jump.
+    """
     found: dict[str, float] = {}
     for stage in passes[0]["stages"]:
         if stage in STAGES_OUTSIDE_FRAMES:
-            found[f"{stage}_ms"] = median(ms for one in passes for ms in one["stages"][stage]["ms"])
+            found[f"{stage}_ms"] = fmean(median(one["stages"][stage]["ms"]) for one in passes)
             continue
         usual = np.median([_by_frame(one, stage) for one in passes], axis=0)
         found.update({f"{stage}.p{p}_ms": speed.percentile_ms(usual, p) for p in (50, 95, 99)})
