@@ -85,9 +85,10 @@ def _frame_figures(passes: list[dict[str, Any]], stages: dict[str, float], threa
 
 
 def _stage_figures(passes: list[dict[str, Any]]) -> dict[str, float]:
-    """Of every stage, from its median over the passes in each frame; of one outside of frames, the passes' median calls.
+    """Of every stage, from its median over the passes in each frame.
 
-    Their mean, as for whole passes a core may be in one of two states, between which a median would jump.
+    Of one outside of frames, the mean over the passes of its median call: a core may be in one of two states for a
+    whole pass, and a median would jump between them.
     """
     found: dict[str, float] = {}
     for stage in passes[0]["stages"]:
