@@ -56,50 +56,6 @@ def prefetch(builder: Any, pointer: Any, near: int = 3) -> None:
     builder.call(function, [builder.bitcast(pointer, byte), read, distance, data])
 
 
-def _logistic(builder: Any, z: Any) -> Any:
-    """1 / (1 + exp(-z)) per lane: range reduction by log 2 in two parts and a polynomial (the classic Cephes expf)."""
-
-    def constant(value: float) -> Any:
-        return ir.Constant(_VECTOR, [value] * LANES)
-
-    def fma(a: Any, b: Any, c: Any) -> Any:
-        return builder.fadd(builder.fmul(a, b, flags=_FUSE), c, flags=_FUSE)
-
-    x = builder.fsub(constant(-0.0), z)
-    x = builder.select(builder.fcmp_ordered("<", x, constant(88.0)), x, constant(88.0))
-    x = builder.select(builder.fcmp_ordered(">", x, constant(-87.0)), x, constant(-87.0))
-    magic = constant(12582912.0)  # 1.5 * 2^23: adding it leaves the rounded integer in the low bits
-    shifted = fma(x, constant(1.4426950216293335), magic)
-    n = builder.fsub(shifted, magic)
-    r = fma(n, constant(-0.693359375), x)
-    r = fma(n, constant(2.1219444170128554e-4), r)
-    y = constant(1.9875691214110702e-4)
-    for coefficient in (
-        1.3981999363750219e-3,
-        8.333452045917511e-3,
-        4.166579619050026e-2,
-        0.1666666567325592,
-        0.5,
-    ):
-        y = fma(y, r, constant(coefficient))
-    y = builder.fadd(fma(builder.fmul(y, r), r, r), constant(1.0))
-    exponent = builder.shl(builder.bitcast(shifted, _INTEGERS), ir.Constant(_INTEGERS, [23] * LANES))
-    power = builder.bitcast(builder.add(builder.bitcast(y, _INTEGERS), exponent), _VECTOR)
-    return builder.fdiv(constant(1.0), builder.fadd(constant(1.0), power))
-
-
-@intrinsic
-def logistic(typingctx, values, at):
-    """Replace ``values[at : at + 8]`` (flat float32) by their logistic function, to 2 units in the last place."""
-
-    def generate(context, builder, signature, args):
-        pointer = _data(context, builder, signature, args, 0, args[1])
-        builder.store(_logistic(builder, _load(builder, pointer)), _vector_at(builder, pointer), align=4)
-        return context.get_dummy_value()
-
-    return types.void(values, types.intp), generate
-
-
 @cache
 def tile_product(rows: int, vectors: int) -> Any:
     """An intrinsic for a ``rows`` x ``8 vectors`` tile of a float32 matrix product.
