@@ -139,7 +139,7 @@ def judge_sides(comparisons: dict[str, SlowDown], budgets: dict[str, Any]) -> li
             f"{name}: {c.tree:.3f} ms against {c.base:.3f} ms, {100 * (c.ratio - 1):+.1f} % "
             f"(99 % interval {100 * (c.low - 1):+.1f} to {100 * (c.high - 1):+.1f} %, p = {c.p:.2g}, "
             f"Mann-Whitney {c.mann_whitney:.2g}, "
-            f"{c.rounds} rounds each, budget {100 * c.budget:.0f} %)"
+            f"{c.rounds} rounds each, budget {100 * c.budget:g} %)"
         )
         verdict = FAIL if c.slower else PASS
         if not c.slower and c.high - c.low > noise and c.high > 1 + c.budget:
