@@ -287,3 +287,13 @@ def axis_angle_to_matrix(axis_angle, r):
     r[0, 0], r[0, 1], r[0, 2] = c + c1 * x * x, c1 * x * y - s * z, c1 * x * z + s * y
     r[1, 0], r[1, 1], r[1, 2] = c1 * x * y + s * z, c + c1 * y * y, c1 * y * z - s * x
     r[2, 0], r[2, 1], r[2, 2] = c1 * x * z - s * y, c1 * y * z + s * x, c + c1 * z * z
+
+
+@kernel
+def norm_of_difference(a, b):
+    """Euclidean norm of a float32 difference, summed in float64."""
+    total = 0.0
+    for i in range(a.shape[0]):
+        d = np.float64(a[i] - b[i])
+        total += d * d
+    return math.sqrt(total)

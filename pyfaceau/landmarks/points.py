@@ -5,12 +5,10 @@ OpenFace 2.2 specification, part 2, section 6; roundings as in section 6a.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve
+from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve, norm_of_difference
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.models import PDM
@@ -65,16 +63,6 @@ def _box(points, n):
 
 
 @kernel
-def _norm_of_difference(a, b):
-    """Euclidean norm of a float32 difference, summed in float64."""
-    total = 0.0
-    for i in range(a.shape[0]):
-        d = np.float64(a[i] - b[i])
-        total += d * d
-    return math.sqrt(total)
-
-
-@kernel
 def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     """Fit ``g`` [6] and ``p`` [m] to landmarks [2n] that are all known. See `fit_to_points`.
 
@@ -107,7 +95,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         if passes == 0:
             _projected_shape(mean, modes_t, p, sums, precise)
         _project_double(g, r, precise, points)
-        new_error = _norm_of_difference(points, landmarks)
+        new_error = norm_of_difference(points, landmarks)
         if passes < errors.shape[0]:
             errors[passes] = new_error
         if passes > 0:

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._linalg import cholesky_solve
+from pyfaceau._linalg import cholesky_solve, norm_of_difference
 from pyfaceau._simd import LANES
 from pyfaceau._simd_solve import row_moments
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
@@ -19,6 +19,7 @@ from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel,
 from pyfaceau.weights.cache import derived_arrays
 
 _eight_rows = row_moments(LANES // 2)
+_SETTLED = 0.01  # movement of all image points since the last pass, pixels
 
 
 @cache
@@ -105,16 +106,6 @@ def _density(response, dx, dy, sigma, kx):
 def _turned(m, row, x, y):
     """One component of a 2x2 float32 matrix times (x, y): summed in float64, rounded to float32."""
     return np.float32(np.float64(m[row, 0]) * np.float64(x) + np.float64(m[row, 1]) * np.float64(y))
-
-
-@kernel
-def _settled(points, previous):
-    """Whether image points have moved by less than 0.01 (norm, pixels) since the last pass."""
-    change = 0.0
-    for i in range(points.shape[0]):
-        d = np.float64(points[i] - previous[i])
-        change += d * d
-    return math.sqrt(change) < 0.01
 
 
 @kernel
@@ -216,7 +207,7 @@ def rlms(
             shape_3d_kernel(mean, modes_t, p, shape)
         rotation(g[1:4], r)
         project(g, r, shape, points)
-        if iteration > 0 and _settled(points, previous):
+        if iteration > 0 and norm_of_difference(points, previous) < _SETTLED:
             break
         for i in range(2 * n):  # a slice would be assigned with a text for its error, dear to compile
             previous[i] = points[i]
