@@ -9,12 +9,23 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+
+def _widest() -> int:
+    """Float32 numbers in a register of the processor that Numba compiles for, as far as these kernels go: 8 or 16."""
+    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:  # see Numba's NUMBA_CPU_FEATURES
+        return 16 if "+avx512f" in (config.CPU_FEATURES or "").split(",") else 8
+    return 16 if binding.get_host_cpu_features().get("avx512f", False) else 8
+
+
+#: Elements of float32 vectors, and of the blocks in which arrays are laid out.
 LANES = 8
+#: Elements of the widest vectors: 16 with AVX-512. What is computed does not depend on it, as lanes do not mix.
+WIDE = _widest()
 #: Bytes of a cache line.
 LINE = 64
 
@@ -54,6 +65,20 @@ def prefetch(builder: Any, pointer: Any, near: int = 3) -> None:
     function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
     read, distance, data = (ir.Constant(number, value) for value in (0, near, 1))
     builder.call(function, [builder.bitcast(pointer, byte), read, distance, data])
+
+
+def vectors_of(eights: int, wide: int = WIDE) -> list[tuple[int, int]]:
+    """(first element, elements) of the vectors that hold ``eights`` times 8 elements, the widest first.
+
+    >>> vectors_of(3, wide=16)
+    [(0, 16), (16, 8)]
+    """
+    size, found, at = LANES * eights, [], 0
+    while at < size:
+        lanes = wide if size - at >= wide else LANES
+        found.append((at, lanes))
+        at += lanes
+    return found
 
 
 @cache
