@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _INTEGERS, _VECTOR, LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _INTEGERS, _VECTOR, LANES, WIDE, _data, _load, _splat, _vector_at
 
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(64)
@@ -119,7 +119,7 @@ def factor_row(vectors: int) -> Any:
     @intrinsic
     def factor(typingctx, h, row, stride, at, inverse, pivots):
         def generate(context, builder, signature, args):
-            four = LANES // 2  # a vector of eight products would be taken apart to be widened
+            four = WIDE // 2  # more products would be taken apart to be widened
             narrow, wide = (ir.VectorType(kind, four) for kind in (ir.FloatType(), ir.DoubleType()))
             offsets = range(0, LANES * vectors, four)
             matrix = _data(context, builder, signature, args, 0)
