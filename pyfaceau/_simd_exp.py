@@ -1,4 +1,4 @@
-"""The logistic function of float32 values with the exponential of the C library, to the bit.
+"""The exponential of the C library, to the bit, and the logistic function of float32 values with it.
 
 glibc's ``expf`` (since 2.28; from ARM's optimized routines, MIT licence) is within 0.502 units in the last place, but
 not correctly rounded: x = (k / 32) log 2 + r; 2^(k/32) from a table; a cubic polynomial of r in float64.
@@ -28,6 +28,7 @@ _CUBIC = (  # of r in units of log 2 / 32, from the third power down to the firs
 )
 _MAGIC = 1.5 * 2.0**52  # adding it leaves the rounded integer in the low bits
 _FAR = 100.0  # beyond it 1 + exp(x) is 1 or infinite in float32, as it is here
+_VANISHED = -200.0  # from -104 on exp(x) is 0 in float32
 
 
 @cache
@@ -79,6 +80,22 @@ def exact_logistic(typingctx, values, at):
         x = builder.select(builder.fcmp_ordered(">", x, near), x, near)
         result = builder.fdiv(one, builder.fadd(one, _exponential(builder, x)))
         builder.store(result, _vector_at(builder, pointer), align=4)
+        return context.get_dummy_value()
+
+    flat = isinstance(values, types.Array) and values.dtype == types.float32
+    return (types.void(values, types.intp), generate) if flat else None
+
+
+@intrinsic
+def exact_exponential(typingctx, values, at):
+    """Replace ``values[at : at + 8]`` (flat float32, none above 88) by ``expf(value)``."""
+
+    def generate(context, builder, signature, args):
+        low = ir.Constant(_VECTOR, [_VANISHED] * LANES)
+        pointer = _data(context, builder, signature, args, 0, args[1])
+        x = _load(builder, pointer)
+        x = builder.select(builder.fcmp_ordered("<", x, low), low, x)  # NaN stays
+        builder.store(_exponential(builder, x), _vector_at(builder, pointer), align=4)
         return context.get_dummy_value()
 
     flat = isinstance(values, types.Array) and values.dtype == types.float32

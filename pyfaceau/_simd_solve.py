@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _INTEGERS, _VECTOR, LANES, WIDE, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _VECTOR, LANES, WIDE, _data, _load, _splat, _vector_at
 
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(64)
@@ -151,6 +151,30 @@ def factor_row(vectors: int) -> Any:
     return factor
 
 
+def transposed_quads(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Four vectors whose fours are rows of 4 x 4 blocks: the blocks transposed, by two rounds of pairs."""
+    lanes = rows[0].type.count
+
+    def paired(a: Any, b: Any, order: tuple[int, ...]) -> Any:
+        places = [first + (at if at < 4 else lanes + at - 4) for first in range(0, lanes, 4) for at in order]
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), lanes), places))
+
+    low, high = ([paired(*pair, order) for pair in (rows[:2], rows[2:])] for order in ((0, 4, 1, 5), (2, 6, 3, 7)))
+    return [paired(*pair, order) for pair in (low, high) for order in ((0, 1, 4, 5), (2, 3, 6, 7))]
+
+
+def transposed(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Eight vectors whose eights are rows of 8 x 8 blocks: the blocks transposed."""
+    lanes, half = rows[0].type.count, LANES // 2
+    upper, lower = transposed_quads(builder, rows[:half]), transposed_quads(builder, rows[half:])
+    found = []
+    for side in (0, half):
+        places = [i + side if i % LANES < half else lanes + i + side - half for i in range(lanes)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), places)
+        found += [builder.shuffle_vector(*pair, mask) for pair in zip(upper, lower, strict=True)]
+    return found
+
+
 @intrinsic
 def transpose_block(typingctx, matrix, start, to, stride):
     """``matrix[to + 8 rows] = matrix[start + 8 rows]`` transposed: 8 x 8 float32, rows ``stride`` apart."""
@@ -158,15 +182,7 @@ def transpose_block(typingctx, matrix, start, to, stride):
     def generate(context, builder, signature, args):
         source, target = (_data(context, builder, signature, args, 0, at) for at in args[1:3])
         steps = [builder.mul(args[3], ir.Constant(_INDEX, r)) for r in range(LANES)]
-        rows = [_load(builder, builder.gep(source, [step])) for step in steps]
-        # Three times: rows that are ``apart`` exchange every second group of ``apart`` elements.
-        for apart in (1, 2, 4):
-            low = [i if i & apart == 0 else LANES + i - apart for i in range(LANES)]
-            high = [i + apart if i & apart == 0 else LANES + i for i in range(LANES)]
-            masks = [ir.Constant(_INTEGERS, lanes) for lanes in (low, high)]
-            for r in (r for r in range(LANES) if r & apart == 0):
-                pair = rows[r], rows[r + apart]
-                rows[r], rows[r + apart] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        rows = transposed(builder, [_load(builder, builder.gep(source, [step])) for step in steps])
         for row, step in zip(rows, steps, strict=True):
             builder.store(row, _vector_at(builder, builder.gep(target, [step])), align=4)
         return context.get_dummy_value()
@@ -185,30 +201,79 @@ def turned_vectors(typingctx, vectors, points, count, r, scale, out, to, step):
 
     def generate(context, builder, signature, args):
         axes, turn, target = (_data(context, builder, signature, args, *which) for which in ((0,), (3,), (5, args[6])))
-        rotation = [_splat(builder, builder.load(builder.gep(turn, [ir.Constant(_INDEX, i)]))) for i in range(6)]
-        scale, pitch, eight = _splat(builder, args[4]), builder.mul(args[1], args[2]), ir.Constant(_INDEX, LANES)
-        last = builder.sub(args[2], eight)
-        groups = builder.udiv(builder.add(args[2], ir.Constant(_INDEX, LANES - 1)), eight)
+        entries = [builder.load(builder.gep(turn, [ir.Constant(_INDEX, i)])) for i in range(6)]
+        pitch = builder.mul(args[1], args[2])
+
+        def turn_some(first: Any, places: list[Any], k: Any, lanes: int) -> None:
+            at = [builder.gep(first, [builder.add(k, builder.mul(pitch, ir.Constant(_INDEX, a)))]) for a in range(3)]
+            vector = [_load(builder, pointer, 0, lanes) for pointer in at]
+            for place, row in zip(places, (entries[:3], entries[3:]), strict=True):
+                x, y, z = (builder.fmul(_splat(builder, r, lanes), v) for r, v in zip(row, vector, strict=True))
+                total = builder.fadd(builder.fadd(x, y), z)
+                total = builder.fmul(_splat(builder, args[4], lanes), total)
+                builder.store(total, _vector_at(builder, builder.gep(place, [k]), 0, lanes), align=4)
+
+        last = builder.sub(args[2], ir.Constant(_INDEX, LANES))
         with cgutils.for_range(builder, args[1]) as point:
             first = builder.gep(axes, [builder.mul(point.index, args[2])])
             places = [
                 builder.gep(target, [builder.mul(i, args[7])]) for i in (point.index, builder.add(args[1], point.index))
             ]
-            with cgutils.for_range(builder, groups) as loop:
-                k = builder.mul(loop.index, eight)
-                k = builder.select(builder.icmp_signed("<", k, last), k, last)  # may redo some of the group before
-                at = [
-                    builder.gep(first, [builder.add(k, builder.mul(pitch, ir.Constant(_INDEX, a)))]) for a in range(3)
-                ]
-                x, y, z = (_load(builder, pointer) for pointer in at)
-                for place, (r0, r1, r2) in zip(places, (rotation[:3], rotation[3:]), strict=True):
-                    total = builder.fadd(builder.fmul(r0, x), builder.fmul(r1, y))
-                    total = builder.fmul(scale, builder.fadd(total, builder.fmul(r2, z)))
-                    builder.store(total, _vector_at(builder, builder.gep(place, [k])), align=4)
+            done: Any = ir.Constant(_INDEX, 0)
+            for lanes in dict.fromkeys((WIDE, LANES)):
+                width, left = ir.Constant(_INDEX, lanes), builder.sub(args[2], done)
+                with cgutils.for_range(builder, builder.udiv(left, width)) as loop:
+                    turn_some(first, places, builder.add(done, builder.mul(loop.index, width)), lanes)
+                done = builder.sub(args[2], builder.urem(left, width))
+            with builder.if_then(builder.icmp_unsigned("<", done, args[2])):
+                turn_some(first, places, last, LANES)  # some of them once more
         return context.get_dummy_value()
 
     size = types.intp
     return types.void(vectors, size, size, r, types.float32, out, size, size), generate
+
+
+@intrinsic
+def rigid_derivatives(typingctx, shape, points, r, scale, out, step):
+    """Derivatives of ``points`` >= 8 image points by scale, the three angles of a small rotation, and the place.
+
+    ``shape`` (float32 [3 points]) holds x, y, z. For rows 0 and 1 of ``r`` (float32 [3, 3]) six elements from
+    ``out[(row points + i) step]`` on become ``(r0 x + r1 y) + r2 z``, ``scale (y r2 - z r1)``,
+    ``-scale (x r2 - z r0)``, ``scale (x r1 - y r0)`` and a row of the unit matrix, every step rounded.
+    """
+
+    def generate(context, builder, signature, args):
+        axes, turn, target = (_data(context, builder, signature, args, i) for i in (0, 2, 4))
+        rotation = [_splat(builder, builder.load(builder.gep(turn, [ir.Constant(_INDEX, i)]))) for i in range(6)]
+        scale, eight, half = _splat(builder, args[3]), ir.Constant(_INDEX, LANES), LANES // 2
+        minus, last = builder.fsub(ir.Constant(_VECTOR, [-0.0] * LANES), scale), builder.sub(args[1], eight)
+        groups = builder.udiv(builder.add(args[1], ir.Constant(_INDEX, LANES - 1)), eight)
+        with cgutils.for_range(builder, groups) as loop:
+            i = builder.mul(loop.index, eight)
+            i = builder.select(builder.icmp_signed("<", i, last), i, last)  # may redo some of the group before
+            at = [builder.add(i, builder.mul(args[1], ir.Constant(_INDEX, axis))) for axis in range(3)]
+            x, y, z = (_load(builder, builder.gep(axes, [place])) for place in at)
+
+            def crossed(a: Any, ra: Any, b: Any, rb: Any, factor: Any) -> Any:
+                return builder.fmul(factor, builder.fsub(builder.fmul(a, ra), builder.fmul(b, rb)))
+
+            for row, (r0, r1, r2) in enumerate((rotation[:3], rotation[3:])):
+                turned = builder.fadd(builder.fadd(builder.fmul(r0, x), builder.fmul(r1, y)), builder.fmul(r2, z))
+                angles = crossed(y, r2, z, r1, scale), crossed(x, r2, z, r0, minus), crossed(x, r1, y, r0, scale)
+                quads = transposed_quads(builder, (turned, *angles))
+                moved = ir.Constant(ir.VectorType(ir.FloatType(), 2), [1.0 - row, float(row)])
+                for point in range(LANES):
+                    first, quad = half * (point // half), quads[point % half]
+                    lanes = ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(first, first + half)))
+                    place = builder.add(builder.add(i, ir.Constant(_INDEX, point)), builder.mul(args[1], ir.Constant(_INDEX, row)))
+                    line = builder.gep(target, [builder.mul(place, args[5])])
+                    four = builder.shuffle_vector(quad, quad, lanes)
+                    builder.store(four, _vector_at(builder, line, 0, half), align=4)
+                    builder.store(moved, _vector_at(builder, line, half, 2), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(shape, size, r, types.float32, out, size), generate
 
 
 @intrinsic
@@ -229,77 +294,3 @@ def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
 
     size = types.intp
     return types.void(h, size, types.float32, sums, size, size), generate
-
-
-@cache
-def row_moments(pairs: int) -> Any:
-    """An intrinsic for weighted sums over twice ``pairs`` rows of float32 values, each in the order of its cells.
-
-    The returned function has the signature ``(values, weights, starts, at, weights_at, moments, cells, out)``; arrays
-    are contiguous, starts int64, the others float32. For i < 2 pairs and ``v[k] = values[starts[at + i] + k] *
-    weights[starts[weights_at + i] + k]`` the sum over k < cells of ``v[k] * moments[4 k : 4 k + 4]`` becomes
-    ``out[4 (at + i) : 4 (at + i) + 4]``, every product and partial sum rounded to float32. One row alone would wait
-    for each of its additions. Nothing is checked.
-    """
-
-    @intrinsic
-    def moments_of(typingctx, values, weights, starts, at, weights_at, moments, cells, out):
-        def generate(context, builder, signature, args):
-            half = LANES // 2
-            quad = ir.VectorType(ir.FloatType(), half)
-            undefined = ir.Constant(quad, ir.Undefined)
-
-            def places(array: int, at: Any) -> list[Any]:
-                data, first = (_data(context, builder, signature, args, *which) for which in ((array,), (2, at)))
-                rows = (builder.gep(first, [ir.Constant(_INDEX, i)]) for i in range(2 * pairs))
-                return [builder.gep(data, [builder.load(row)]) for row in rows]
-
-            rows, scales = places(0, args[3]), places(1, args[4])
-            factors = _data(context, builder, signature, args, 5)
-
-            def mask(lanes: list[int]) -> Any:
-                return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-
-            def four(pointer: Any, offset: Any) -> Any:
-                return builder.load(builder.bitcast(builder.gep(pointer, [offset]), quad.as_pointer()), align=4)
-
-            def joined(low: Any, high: Any) -> Any:
-                return builder.shuffle_vector(low, high, mask(list(range(LANES))))
-
-            zero = ir.Constant(_VECTOR, [0.0] * LANES)
-            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(pairs)]
-
-            def add(products: list[Any], lane: int, cell: Any) -> None:
-                moment = four(factors, builder.mul(cell, ir.Constant(_INDEX, half)))
-                moment = joined(moment, moment)
-                for product, total in zip(products, totals, strict=True):
-                    spread = builder.shuffle_vector(product, product, mask([lane] * half + [half + lane] * half))
-                    builder.store(builder.fadd(builder.load(total), builder.fmul(spread, moment)), total)
-
-            whole = builder.udiv(args[6], ir.Constant(_INDEX, half))
-            with cgutils.for_range(builder, whole) as loop:
-                first = builder.mul(loop.index, ir.Constant(_INDEX, half))
-                products = []
-                for i in range(0, 2 * pairs, 2):
-                    value, weight = (joined(four(a[i], first), four(a[i + 1], first)) for a in (rows, scales))
-                    products.append(builder.fmul(value, weight))
-                for lane in range(half):
-                    add(products, lane, builder.add(first, ir.Constant(_INDEX, lane)))
-            with cgutils.for_range(builder, builder.urem(args[6], ir.Constant(_INDEX, half))) as loop:
-                cell = builder.add(builder.mul(whole, ir.Constant(_INDEX, half)), loop.index)
-                products = []
-                for row, scale in zip(rows, scales, strict=True):
-                    product = builder.fmul(*(builder.load(builder.gep(a, [cell])) for a in (row, scale)))
-                    products.append(builder.insert_element(undefined, product, ir.Constant(ir.IntType(32), 0)))
-                add([joined(*products[i : i + 2]) for i in range(0, 2 * pairs, 2)], 0, cell)
-            target = builder.gep(
-                _data(context, builder, signature, args, 7), [builder.mul(args[3], ir.Constant(_INDEX, half))]
-            )
-            for i, total in enumerate(totals):
-                builder.store(builder.load(total), _vector_at(builder, target, LANES * i), align=4)
-            return context.get_dummy_value()
-
-        size = types.intp
-        return types.void(values, weights, starts, size, size, moments, size, out), generate
-
-    return moments_of

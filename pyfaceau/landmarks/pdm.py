@@ -24,7 +24,7 @@ from pyfaceau._linalg import (
     svd_square,
 )
 from pyfaceau._simd import LANES
-from pyfaceau._simd_solve import chain_tile, turned_vectors
+from pyfaceau._simd_solve import chain_tile, rigid_derivatives, turned_vectors
 from pyfaceau.weights.models import PDM
 
 _TILE = 8 * LANES
@@ -88,9 +88,9 @@ def project(g, r, shape, points):
 
 
 @kernel
-def jacobian(g, r, shape, modes, columns, j):
-    """Derivatives of the image points: ``j`` [2n, >= columns]; ``columns`` is 6 (rigid) or 6 + m."""
-    n, m, width, s = shape.shape[0] // 3, columns - 6, j.shape[1], g[0]
+def _rigid_derivatives(s, r, shape, j):
+    """As `rigid_derivatives`, of fewer points than a vector has."""
+    n = shape.shape[0] // 3
     for row in range(2):
         r0, r1, r2 = r[row, 0], r[row, 1], r[row, 2]
         for i in range(n):
@@ -102,6 +102,16 @@ def jacobian(g, r, shape, modes, columns, j):
             line[3] = s * (x * r1 - y * r0)
             line[4] = np.float32(1 - row)
             line[5] = np.float32(row)
+
+
+@kernel
+def jacobian(g, r, shape, modes, columns, j):
+    """Derivatives of the image points: ``j`` [2n, >= columns]; ``columns`` is 6 (rigid) or 6 + m."""
+    n, m, width, s = shape.shape[0] // 3, columns - 6, j.shape[1], g[0]
+    if n >= LANES:
+        rigid_derivatives(shape, n, r, s, j, width)
+    else:
+        _rigid_derivatives(s, r, shape, j)
     if m >= LANES:
         turned_vectors(modes, n, m, r, s, j, 6, width)
         return

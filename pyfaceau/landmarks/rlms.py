@@ -12,13 +12,14 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import cholesky_solve, norm_of_difference
-from pyfaceau._simd import LANES
-from pyfaceau._simd_solve import row_moments
+from pyfaceau._simd import LANES, WIDE
+from pyfaceau._simd_exp import exact_exponential
+from pyfaceau._simd_shift import map_means
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
 from pyfaceau.landmarks.pdm import jacobian, project, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.cache import derived_arrays
 
-_eight_rows = row_moments(LANES // 2)
+_wide_means, _eight_means = map_means(WIDE), map_means(LANES)
 _SETTLED = 0.01  # movement of all image points since the last pass, pixels
 
 
@@ -45,61 +46,79 @@ def _kernel_table(window: int, sigma: float) -> dict[str, np.ndarray]:
 
 
 @kernel
-def _cell_moments(window, moments):
-    """Factors of a cell's weight in the mean shift's sums: 1, x, y, 0 for every cell in raster order."""
+def _cell_places(window, cells_at):
+    """x and y of a response map's cells in raster order: ``cells_at`` [2, w^2]."""
     for r in range(window):
         for c in range(window):
-            k = 4 * (r * window + c)
-            moments[k], moments[k + 1], moments[k + 2] = np.float32(1), np.float32(c), np.float32(r)
-            moments[k + 3] = np.float32(0)
+            cells_at[0, r * window + c], cells_at[1, r * window + c] = c, r
 
 
 @kernel
-def mean_positions(responses, table, moments, landmarks, places, count, starts, sums, means):
+def mean_positions(responses, table, cells_at, landmarks, count, places, starts, means):
     """Kernel-weighted mean positions around places in response maps: three float32 sums in raster order, as the
-    reference, for eight landmarks at a time. The shifts then agree to the bit.
+    reference, for as many landmarks at a time as vectors have lanes. The shifts then agree to the bit.
 
     Parameters
     ----------
     responses : np.ndarray [shape=(n, w, w), dtype=float32]
     table : np.ndarray
         `kernel_table` of the window and sigma.
-    moments : np.ndarray [shape=(4 w^2,), dtype=float32]
-        Of `_cell_moments`.
+    cells_at : np.ndarray [shape=(2, w^2), dtype=float32]
+        Of `_cell_places`.
     landmarks : np.ndarray [shape=(>= count,), dtype=int64]
         Whose maps.
-    places, means : np.ndarray [shape=(>= count, 2), dtype=float32], in / out
-        x, y in response pixels; places must lie in the map.
-    starts, sums : np.ndarray [shape=(2, padded), dtype=int64] and [shape=(4 padded,), dtype=float32]
-        Work space; padded is a multiple of eight, >= count.
+    places : np.ndarray [shape=(2, n), dtype=float32]
+        x and y of all landmarks in response pixels; they must lie in the map.
+    starts : np.ndarray [shape=(3, padded), dtype=int64]
+        Work space; padded is a multiple of eight, >= n.
+    means : np.ndarray [shape=(2, padded), dtype=float32], out
+        x and y of those landmarks, one after another, in response pixels.
     """
-    w = responses.shape[1]
+    w, width = responses.shape[1], starts.shape[1]
     cells, steps, tenth = w * w, table.shape[0], np.float32(0.1)
+    for i in range(places.shape[1]):
+        x, y = np.int32(np.float64(places[0, i] / tenth) + 0.5), np.int32(np.float64(places[1, i] / tenth) + 0.5)
+        starts[2, i] = (x * steps + y) * cells
     padded = padded_columns(count)
     for k in range(padded):
-        i = min(k, count - 1)  # the last group is filled up with the last landmark
-        x, y = int(np.float64(places[i, 0] / tenth) + 0.5), int(np.float64(places[i, 1] / tenth) + 0.5)
-        starts[0, k], starts[1, k] = landmarks[i] * cells, (x * steps + y) * cells
-    for at in range(0, padded, LANES):
-        _eight_rows(responses, table, starts, at, starts.shape[1] + at, moments, cells, sums)
-    for k in range(count):
-        means[k, 0], means[k, 1] = sums[4 * k + 1] / sums[4 * k], sums[4 * k + 2] / sums[4 * k]
+        i = landmarks[min(k, count - 1)]  # the last group is filled up with the last landmark
+        starts[0, k], starts[1, k] = i * cells, starts[2, i]
+    at = 0
+    while at + WIDE <= padded:
+        _wide_means(responses, table, starts, at, width + at, cells_at, cells, means, at, width)
+        at += WIDE
+    if at < padded:
+        _eight_means(responses, table, starts, at, width + at, cells_at, cells, means, at, width)
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
-def _density(response, dx, dy, sigma, kx):
-    """Kernel density of a response map [w, w] at (dx, dy); ``kx`` [w] is work space."""
+def _density(response, bells, x, y):
+    """Kernel density of a response map [w, w]; of ``bells`` [w] values each from ``x`` and ``y`` on are its factors."""
     w = response.shape[0]
-    a = np.float32(-0.5) / (sigma * sigma)
-    for c in range(w):
-        kx[c] = math.exp(a * (dx - np.float32(c)) ** 2)
     total = np.float32(0)
     for r in range(w):
         s0 = np.float32(0)
         for c in range(w):
-            s0 += response[r, c] * kx[c]
-        total += s0 * np.float32(math.exp(a * (dy - np.float32(r)) ** 2))
+            s0 += response[r, c] * bells[x + c]
+        total += s0 * bells[y + r]
     return total
+
+
+@kernel
+def _bells(offsets, sigma, window, bells):
+    """Gaussian factors of every column and row of response maps, seen from ``offsets`` [2, n].
+
+    ``bells`` [2 n w, padded] is flat float32: the columns of all maps, then their rows.
+    """
+    a, n = np.float32(-0.5) / (sigma * sigma), offsets.shape[1]
+    for axis in range(2):
+        for i in range(n):
+            first = (axis * n + i) * window
+            for c in range(window):
+                away = offsets[axis, i] - np.float32(c)
+                bells[first + c] = a * (away * away)
+    for k in range(0, bells.shape[0], LANES):
+        exact_exponential(bells, k)
 
 
 @kernel
@@ -109,25 +128,18 @@ def _turned(m, row, x, y):
 
 
 @kernel
-def _places_in_maps(points, base, forward, visible, window, offsets, places, seen):
-    """Where landmarks [2n] lie in their response maps: ``offsets`` [2, n] of all that are visible.
-
-    Their count is returned; ``seen`` lists them, ``places`` [count, 2] holds what lies in the map.
-    """
-    n, count, zero = visible.shape[0], 0, np.float32(0)
+def _places_in_maps(points, base, forward, window, offsets, places):
+    """Where landmarks [2n] lie in their response maps: ``offsets`` [2, n]; ``places`` [2, n] are kept in the map."""
+    n, zero = points.shape[0] // 2, np.float32(0)
     centre, edge = np.float32((window - 1) * 0.5), np.float32(window) - np.float32(0.1)
     for i in range(n):
-        if not visible[i]:
-            continue
         ox, oy = points[i] - base[i], points[n + i] - base[n + i]
         dx, dy = _turned(forward, 0, ox, oy) + centre, _turned(forward, 1, ox, oy) + centre
         offsets[0, i], offsets[1, i] = dx, dy
         # NaN of a runaway fit fails both comparisons and must not index the table
         dx = dx if dx > zero else zero
         dy = dy if dy > zero else zero
-        places[count, 0], places[count, 1], seen[count] = min(dx, edge), min(dy, edge), i
-        count += 1
-    return count
+        places[0, i], places[1, i] = min(dx, edge), min(dy, edge)
 
 
 @kernel
@@ -147,12 +159,14 @@ def _without_invisible(visible, weights, j, jw):
 @kernel
 def _log_likelihood(responses, visible, offsets, sigma, likelihoods):
     """Landmark likelihoods at ``offsets`` [2, n] and their mean logarithm over the visible landmarks."""
-    total, count, kx = 0.0, 0, np.empty(responses.shape[1], np.float32)
-    for i in range(visible.shape[0]):
+    n, w, total, count = visible.shape[0], responses.shape[1], 0.0, 0
+    bells = np.zeros(padded_columns(2 * n * w), np.float32)
+    _bells(offsets, sigma, w, bells)
+    for i in range(n):
         if not visible[i]:
             likelihoods[i] = np.float32(-1e8)
             continue
-        likelihoods[i] = _density(responses[i], offsets[0, i], offsets[1, i], sigma, kx)
+        likelihoods[i] = _density(responses[i], bells, i * w, (n + i) * w)
         total += math.log(np.float64(likelihoods[i]) + 1e-8)
         count += 1
     return np.float32(total / count) if count > 0 else np.float32(0)
@@ -190,10 +204,14 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
-    places, means = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32)
-    starts, sums = np.empty((2, padded_columns(n)), np.int64), np.empty(4 * padded_columns(n), np.float32)
-    seen, moments = np.empty(n, np.int64), np.empty(4 * w * w, np.float32)
-    _cell_moments(w, moments)
+    places, means = np.empty((2, n), np.float32), np.empty((2, padded_columns(n)), np.float32)
+    starts, cells_at = np.empty((3, padded_columns(n)), np.int64), np.empty((2, w * w), np.float32)
+    _cell_places(w, cells_at)
+    seen, count = np.empty(n, np.int64), 0
+    for i in range(n):
+        if visible[i]:
+            seen[count] = i
+            count += 1
     padded = padded_columns(columns)
     j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
     jw = np.zeros((2 * n, padded), np.float32) if weights.shape[0] > 0 else j
@@ -211,10 +229,11 @@ def rlms(
             break
         for i in range(2 * n):  # a slice would be assigned with a text for its error, dear to compile
             previous[i] = points[i]
-        count = _places_in_maps(points, base, forward, visible, w, offsets, places, seen)
-        mean_positions(responses, table, moments, seen, places, count, starts, sums, means)
+        _places_in_maps(points, base, forward, w, offsets, places)
+        mean_positions(responses, table, cells_at, seen, count, places, starts, means)
         for k in range(count):
-            i, sx, sy = seen[k], means[k, 0] - places[k, 0], means[k, 1] - places[k, 1]
+            i = seen[k]
+            sx, sy = means[0, k] - places[0, i], means[1, k] - places[1, i]
             shifts[i], shifts[n + i] = _turned(backward, 0, sx, sy), _turned(backward, 1, sx, sy)
         jacobian(g, r, shape, modes, columns, j)
         _without_invisible(visible, weights, j, jw)
