@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _VECTOR, LANES, WIDE, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _VECTOR, LANES, WIDE, _data, _load, _splat, _vector_at, vectors_of
 
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(64)
@@ -28,25 +28,26 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
     even and one of odd k, added at the end, where those k beyond a multiple of eight join the even ones. Nothing is
     checked: the caller answers for the bounds.
     """
+    pieces = vectors_of(vectors)
 
     @intrinsic
     def tile(typingctx, a, first, a_step, b, start, b_step, depth, out, to, out_stride):
         def generate(context, builder, signature, args):
             left, right, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3, 7))
-            zero = ir.Constant(_VECTOR, [0.0] * LANES)
+            zeros = [ir.Constant(ir.VectorType(ir.FloatType(), lanes), [0.0] * lanes) for _, lanes in pieces]
             sums = [
-                [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
+                [[cgutils.alloca_once_value(builder, zero) for zero in zeros] for _ in range(rows)]
                 for _ in range(chains)
             ]
 
             def multiply(k: Any, chain: Sequence[Sequence[Any]]) -> None:
                 weights = builder.gep(left, [builder.mul(k, args[2])])
                 line = builder.gep(right, [builder.mul(k, args[5])])
-                loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
+                loaded = [_load(builder, line, *piece) for piece in pieces]
                 for r in range(rows):
-                    spread = _splat(builder, builder.load(builder.gep(weights, [ir.Constant(_INDEX, r)])))
-                    for v in range(vectors):
-                        term = builder.fmul(spread, loaded[v], flags=_FUSE)
+                    weight = builder.load(builder.gep(weights, [ir.Constant(_INDEX, r)]))
+                    for v, (_, lanes) in enumerate(pieces):
+                        term = builder.fmul(_splat(builder, weight, lanes), loaded[v], flags=_FUSE)
                         builder.store(builder.fadd(builder.load(chain[r][v]), term, flags=_FUSE), chain[r][v])
 
             shared = args[6] if chains == 1 else builder.and_(args[6], ir.Constant(_INDEX, -8))
@@ -59,11 +60,11 @@ def chain_tile(rows: int, vectors: int, chains: int = 1) -> Any:
                     multiply(builder.add(shared, loop.index), sums[0])
             for r in range(rows):
                 row = builder.gep(target, [builder.mul(args[9], ir.Constant(_INDEX, r))])
-                for v in range(vectors):
+                for v, piece in enumerate(pieces):
                     total = builder.load(sums[0][r][v])
                     for chain in sums[1:]:
                         total = builder.fadd(total, builder.load(chain[r][v]))
-                    builder.store(total, _vector_at(builder, row, LANES * v), align=4)
+                    builder.store(total, _vector_at(builder, row, *piece), align=4)
             return context.get_dummy_value()
 
         size = types.intp

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES
+from pyfaceau._simd import LANES, WIDE
 from pyfaceau._simd_solve import chain_tile, wide_sums
 
 # The reference's matrix product works through bands of six rows, the last of four, in vectors of eight columns. Some
@@ -21,7 +21,12 @@ _TWO_CHAINS_38 = np.array([0b1, 0, 0b1, 0, 0b1001, 0, 0])
 _TWO_CHAINS_16 = np.array([0b1, 0, 0b11])
 _tile_6x1, _tile_6x2, _tile_6x1_in_two = chain_tile(6, 1), chain_tile(6, 2), chain_tile(6, 1, 2)
 _tile_4x1, _tile_4x2, _tile_4x1_in_two = chain_tile(4, 1), chain_tile(4, 2), chain_tile(4, 1, 2)
-_sums_1, _sums_2, _sums_3 = wide_sums(1), wide_sums(2), wide_sums(3)
+# Vectors of sixteen are half as many, and have twice the registers: with smaller tiles every sum would wait for itself.
+_LARGE = WIDE > LANES
+_tile_6x3, _tile_6x4, _tile_4x5, _tile_4x2_in_two = (
+    chain_tile(6, 3), chain_tile(6, 4), chain_tile(4, 5), chain_tile(4, 2, 2)
+)  # fmt: skip
+_sums_1, _sums_2, _sums_5 = wide_sums(1), wide_sums(2), wide_sums(5)
 
 
 @kernel
@@ -54,21 +59,39 @@ def normal_matrix(jw, j, columns, h):
         at, two, v = row * padded, _two_chains(columns, band), 0
         vectors = (row + (_BAND if whole else 4) - 1) // LANES + 1
         while v < vectors:
-            c, single = LANES * v, two >> v & 1 == 0
-            double = single and v + 1 < vectors and two >> (v + 1) & 1 == 0
-            if whole and double:
-                _tile_6x2(jw, row, padded, j, c, padded, depth, h, at + c, padded)
-            elif whole and single:
-                _tile_6x1(jw, row, padded, j, c, padded, depth, h, at + c, padded)
-            elif whole:
+            c, single, alike = LANES * v, two >> v & 1 == 0, 1
+            while v + alike < vectors and (two >> (v + alike) & 1 == 0) == single:
+                alike += 1
+            if whole and not single:
                 _tile_6x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, padded)
-            elif double:
+                v += 1
+            elif _LARGE and whole and alike >= 4:
+                _tile_6x4(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 4
+            elif _LARGE and whole and alike == 3:
+                _tile_6x3(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 3
+            elif whole and alike >= 2:
+                _tile_6x2(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 2
+            elif whole:
+                _tile_6x1(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 1
+            elif _LARGE and single and alike >= 5:
+                _tile_4x5(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 5
+            elif single and alike >= 2:
                 _tile_4x2(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 2
             elif single:
                 _tile_4x1(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 1
+            elif _LARGE and alike >= 2:
+                _tile_4x2_in_two(jw, row, padded, j, c, padded, depth, h, at + c, padded)
+                v += 2
             else:
                 _tile_4x1_in_two(jw, row, padded, j, c, padded, depth, h, at + c, padded)
-            v += 2 if double else 1
+                v += 1
 
 
 @kernel
@@ -83,10 +106,10 @@ def gradient(jw, residual, columns, total, b):
     depth, padded, at = jw.shape[0], jw.shape[1], 0
     while at < columns:
         left = padded - at
-        if left >= 3 * LANES:
-            _sums_3(jw, at, padded, residual, depth, total, at)
-            at += 3 * LANES
-        elif left == 2 * LANES:
+        if left >= 5 * LANES:
+            _sums_5(jw, at, padded, residual, depth, total, at)
+            at += 5 * LANES
+        elif left >= 2 * LANES:
             _sums_2(jw, at, padded, residual, depth, total, at)
             at += 2 * LANES
         else:
