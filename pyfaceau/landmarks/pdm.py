@@ -123,29 +123,26 @@ def jacobian(g, r, shape, modes, columns, j):
 
 
 @kernel
-def update_rigid(g, r, delta):
+def update_rigid(g, r, delta, matrices, singular):
     """Add the six rigid components of ``delta`` to ``g``; the rotation composes on the right.
 
     ``r`` must be the rotation of ``g`` and is overwritten. The small rotation is made orthonormal
     by an SVD and the product goes through an axis-angle vector to Euler angles; NaN gives no rotation.
+    ``matrices`` (float32 [4, 3, 3]) and ``singular`` (float64 [>= 3]) are work space.
     """
     g[0] += delta[0]
     g[4] += delta[4]
     g[5] += delta[5]
     w1, w2, w3 = delta[1], delta[2], delta[3]
     one = np.float32(1)
-    small = np.empty((3, 3), np.float32)  # transposed: what svd_square takes
-    small[0, 0], small[0, 1], small[0, 2] = one, w3, -w2
+    small, vt, u, product = matrices[0], matrices[1], matrices[2], matrices[3]
+    small[0, 0], small[0, 1], small[0, 2] = one, w3, -w2  # transposed: what svd_square takes
     small[1, 0], small[1, 1], small[1, 2] = -w3, one, w1
     small[2, 0], small[2, 1], small[2, 2] = w2, -w1, one
-    singular = np.empty(3, np.float64)
-    vt = np.empty((3, 3), np.float32)
     svd_square(small, singular, vt)
-    u = np.empty((3, 3), np.float32)
     for i in range(3):
         for k in range(3):
             u[i, k] = small[k, i]
-    product = np.empty((3, 3), np.float32)
     multiply3(u, vt, product)
     # The reference multiplies by the computed determinant, not by its sign.
     determinant = np.float32(determinant3(product))
@@ -153,7 +150,7 @@ def update_rigid(g, r, delta):
         u[i, 2] *= determinant
     multiply3(u, vt, product)
     multiply3(r, product, small)
-    axis_angle = np.empty(3, np.float32)
+    axis_angle = vt[0]
     matrix_to_axis_angle(small, axis_angle)
     axis_angle_to_matrix(axis_angle, r)
     euler_angles(r, g[1:4])

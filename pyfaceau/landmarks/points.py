@@ -87,6 +87,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
     padded = padded_columns(size)
     j, h = np.zeros((2 * n, padded), np.float32), np.zeros((padded, padded), np.float32)
     b, total = np.empty(size, np.float32), np.empty(3 * padded, np.float64)
+    matrices = np.empty((4, 3, 3), np.float32)
 
     rotation(g[1:4], r)
     error, misses = np.inf, 0
@@ -123,7 +124,7 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
         cholesky_solve(h, b, total)
         for k in range(size):
             b[k] *= step
-        update_rigid(g, r, b)
+        update_rigid(g, r, b, matrices, total)
         rotation(g[1:4], r)
     return _MAX_PASSES
 

@@ -204,6 +204,7 @@ def rlms(
     shape, points = np.empty(3 * n, np.float32), np.empty(2 * n, np.float32)
     previous, shifts = np.empty(2 * n, np.float32), np.zeros(2 * n, np.float32)
     offsets, r = np.empty((2, n), np.float32), np.empty((3, 3), np.float32)
+    matrices = np.empty((4, 3, 3), np.float32)
     places, means = np.empty((2, n), np.float32), np.empty((2, padded_columns(n)), np.float32)
     starts, cells_at = np.empty((3, padded_columns(n)), np.int64), np.empty((2, w * w), np.float32)
     _cell_places(w, cells_at)
@@ -243,7 +244,7 @@ def rlms(
             h[6 + k, 6 + k] += prior[k]
             b[6 + k] = np.float32(np.float64(b[6 + k]) - np.float64(prior[k]) * np.float64(p[k]))
         cholesky_solve(h, b, total)
-        update_rigid(g, r, b)
+        update_rigid(g, r, b, matrices, total)
         for k in range(m):
             value = p[k] if rigid else p[k] + b[6 + k]
             p[k] = min(bounds[k], max(-bounds[k], value))
