@@ -85,9 +85,13 @@ def cholesky_solve(h, b, work):
     _mirror(h, size, False)
     for k in range(size):
         work[sums + k] = b[k]
+    rest = work[sums + size - 1]
     for k in range(size - 1, -1, -1):
-        b[k] = np.float32(work[sums + k] * work[inverses + k])
-        subtract_multiple(h, k * stride, b[k], work, sums, (k + LANES - 1) // LANES)
+        x = np.float32(rest * work[inverses + k])
+        b[k] = x
+        if k > 0:  # what the next one waits for, by a shorter way than through vectors and memory
+            rest = work[sums + k - 1] - np.float64(h[k, k - 1] * x)
+        subtract_multiple(h, k * stride, x, work, sums, (k + LANES - 1) // LANES)
     return True
 
 
