@@ -54,9 +54,8 @@ def map_means(lanes: int) -> Any:
                 return transposed(builder, products)
 
             def add(product: Any, cell: Any) -> None:
-                terms = [product]
-                for axis in axes:
-                    terms.append(builder.fmul(product, _splat(builder, builder.load(builder.gep(axis, [cell])), lanes)))
+                factors = (_splat(builder, builder.load(builder.gep(axis, [cell])), lanes) for axis in axes)
+                terms = (product, *(builder.fmul(product, factor) for factor in factors))
                 for total, term in zip(sums, terms, strict=True):
                     builder.store(builder.fadd(builder.load(total), term), total)
 

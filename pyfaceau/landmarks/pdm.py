@@ -24,7 +24,8 @@ from pyfaceau._linalg import (
     svd_square,
 )
 from pyfaceau._simd import LANES
-from pyfaceau._simd_solve import chain_tile, rigid_derivatives, turned_vectors
+from pyfaceau._simd_jacobian import rigid_derivatives, turned_vectors
+from pyfaceau._simd_solve import chain_tile
 from pyfaceau.weights.models import PDM
 
 _TILE = 8 * LANES

@@ -93,7 +93,7 @@ def mean_positions(responses, table, cells_at, landmarks, count, places, starts,
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _density(response, bells, x, y):
-    """Kernel density of a response map [w, w]; of ``bells`` [w] values each from ``x`` and ``y`` on are its factors."""
+    """Kernel density of a response map [w, w]: factors of its columns and rows are in ``bells`` from x and y on."""
     w = response.shape[0]
     total = np.float32(0)
     for r in range(w):
@@ -106,9 +106,9 @@ def _density(response, bells, x, y):
 
 @kernel
 def _bells(offsets, sigma, window, bells):
-    """Gaussian factors of every column and row of response maps, seen from ``offsets`` [2, n].
+    """Gaussian factors of all columns of response maps, then of all rows, seen from ``offsets`` [2, n].
 
-    ``bells`` [2 n w, padded] is flat float32: the columns of all maps, then their rows.
+    ``bells`` is float32 [2 n w], padded to a multiple of eight.
     """
     a, n = np.float32(-0.5) / (sigma * sigma), offsets.shape[1]
     for axis in range(2):

@@ -37,7 +37,8 @@ def jacobian(pdm: PDM, g: np.ndarray, p: np.ndarray, columns: int) -> np.ndarray
 
 def update(g: np.ndarray, delta: ArrayLike) -> np.ndarray:
     g = g.copy()
-    module.update_rigid(g, rotation_matrix(g[1:4]), np.asarray(delta, np.float32))
+    work = np.empty((4, 3, 3), np.float32), np.empty(3)
+    module.update_rigid(g, rotation_matrix(g[1:4]), np.asarray(delta, np.float32), *work)
     return g
 
 

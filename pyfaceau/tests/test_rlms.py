@@ -62,14 +62,13 @@ class Problem:
 def mean_shift(response: np.ndarray, sigma: float, dx: float, dy: float) -> np.ndarray:
     """Shift (x, y) from a position inside the map."""
     at = np.array([dx, dy], np.float32)
-    moments, means = np.empty(4 * response.size, np.float32), np.empty((1, 2), np.float32)
-    module._cell_moments(len(response), moments)
+    cells_at, means = np.empty((2, response.size), np.float32), np.empty((2, 8), np.float32)
+    module._cell_places(len(response), cells_at)
     module.mean_positions(
-        np.ascontiguousarray(response)[None], kernel_table(len(response), sigma), moments, np.zeros(1, np.int64),
-        at[None], 1, np.empty((2, 8), np.int64), np.empty(32, np.float32), means,
+        np.ascontiguousarray(response)[None], kernel_table(len(response), sigma), cells_at, np.zeros(1, np.int64), 1,
+        at[:, None].copy(), np.empty((3, 8), np.int64), means,
     )  # fmt: skip
-    x, y = means[0]
-    return np.array([x, y], np.float32) - at
+    return means[:, 0] - at
 
 
 def blob(w: int, x: float, y: float, width: float = 1.5) -> np.ndarray:
@@ -208,11 +207,12 @@ def test_the_kernel_stands_on_a_grid_of_a_tenth_but_the_shift_does_not() -> None
 
 
 def test_density() -> None:
-    rng, column = np.random.default_rng(3), np.empty(9, np.float32)
+    rng, bells = np.random.default_rng(3), np.zeros(24, np.float32)
     for _ in range(50):
         response = rng.uniform(0, 1, (9, 9)).astype(np.float32)
         dx, dy, sigma = (np.float32(v) for v in (*rng.uniform(-3, 12, 2), rng.uniform(1, 3)))
-        found = module._density(response, dx, dy, sigma, column)
+        module._bells(np.array([[dx], [dy]]), sigma, 9, bells)
+        found = module._density(response, bells, 0, 9)
         assert found == pytest.approx(twin.density(response, float(dx), float(dy), float(sigma)), rel=5e-6)
 
 

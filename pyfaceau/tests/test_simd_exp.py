@@ -1,4 +1,4 @@
-"""The logistic function with the C library's exponential."""
+"""The C library's exponential, and the logistic function with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 
 from pyfaceau._jit import kernel
 from pyfaceau._simd import LANES
-from pyfaceau._simd_exp import exact_logistic
+from pyfaceau._simd_exp import exact_exponential, exact_logistic
 from pyfaceau.tests.cen_twin import logistic
 
 
@@ -20,6 +20,12 @@ from pyfaceau.tests.cen_twin import logistic
 def apply(values):
     for i in range(0, values.size, LANES):
         exact_logistic(values, i)
+
+
+@kernel
+def powers_of(values):
+    for i in range(0, values.size, LANES):
+        exact_exponential(values, i)
 
 
 def material() -> np.ndarray:
@@ -46,6 +52,11 @@ def test_logistic_has_the_exponential_of_the_c_library() -> None:
     apply(found)
     powers = np.array([library.expf(-float(value)) for value in x], np.float32)
     np.testing.assert_array_equal(found, np.float32(1) / (np.float32(1) + powers))
+    small = np.concatenate([[-np.inf, -1e30, np.nan], np.linspace(-110, -80, 5_000), x[abs(x) < 88]])
+    small = small[: len(small) // LANES * LANES].astype(np.float32)
+    found = small.copy()
+    powers_of(found)
+    np.testing.assert_array_equal(found, np.array([library.expf(float(value)) for value in small], np.float32))
 
 
 def test_other_types_do_not_compile() -> None:

@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES
-from pyfaceau._simd_solve import (
-    chain_tile,
-    factor_row,
-    row_moments,
-    subtract_multiple,
-    transpose_block,
-    turned_vectors,
-    wide_sums,
-)
+from pyfaceau._simd import LANES, WIDE
+from pyfaceau._simd_jacobian import rigid_derivatives, turned_vectors
+from pyfaceau._simd_shift import map_means
+from pyfaceau._simd_solve import chain_tile, factor_row, subtract_multiple, transpose_block, wide_sums
 
-_one_chain, _two_chains, _sums_2 = chain_tile(3, 2), chain_tile(3, 1, 2), wide_sums(2)
-_row_2, _four_rows = factor_row(2), row_moments(2)
+_one_chain, _two_chains, _sums_2 = chain_tile(3, 3), chain_tile(3, 2, 2), wide_sums(2)
+_row_2, _eight_maps, _wide_maps = factor_row(2), map_means(LANES), map_means(WIDE)
 
 
 @kernel
@@ -57,8 +51,18 @@ def turned(vectors, points, count, r, scale, out, to, step):
 
 
 @kernel
-def moments_of_four(values, weights, starts, at, weights_at, moments, cells, out):
-    _four_rows(values, weights, starts, at, weights_at, moments, cells, out)
+def rigid(shape, points, r, scale, out, step):
+    rigid_derivatives(shape, points, r, scale, out, step)
+
+
+@kernel
+def means_of_eight(values, weights, starts, at, weights_at, cells_at, cells, means, to, pitch):
+    _eight_maps(values, weights, starts, at, weights_at, cells_at, cells, means, to, pitch)
+
+
+@kernel
+def means_of_wide(values, weights, starts, at, weights_at, cells_at, cells, means, to, pitch):
+    _wide_maps(values, weights, starts, at, weights_at, cells_at, cells, means, to, pitch)
 
 
 def chain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -71,11 +75,11 @@ def chain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("depth", [1, 16, 102])
 def test_chain_tile(depth: int) -> None:
-    rng, rows, b_step = np.random.default_rng(depth), 3, 19
+    rng, rows, b_step = np.random.default_rng(depth), 3, 27
     a = rng.normal(size=(depth, 5)).astype(np.float32)
     b = rng.normal(size=(depth, b_step)).astype(np.float32)
     paired = depth - depth % 8
-    for compiled, vectors, chains in ((one_chain, 2, 1), (two_chains, 1, 2)):
+    for compiled, vectors, chains in ((one_chain, 3, 1), (two_chains, 2, 2)):
         width, stride = LANES * vectors, LANES * vectors + 3
         out = np.full(2 + rows * stride, 7, np.float32)
         compiled(a, 1, 5, b, 2, b_step, depth, out, 2, stride)
@@ -150,18 +154,36 @@ def test_turned_vectors(count: int) -> None:
     assert (out[:, :5] == 7).all() and (out[:, 5 + count :] == 7).all()
 
 
-@pytest.mark.parametrize("cells", [9, 25, 81, 4, 7])
-def test_row_moments(cells: int) -> None:
-    """Four rows at once, each summed in the order of its cells, every step rounded to float32."""
+@pytest.mark.parametrize("points", [8, 9, 20])
+def test_rigid_derivatives(points: int) -> None:
+    rng, step = np.random.default_rng(points), 7
+    shape, r = rng.normal(size=3 * points).astype(np.float32), rng.normal(size=(3, 3)).astype(np.float32)
+    scale, out = np.float32(1.3), np.full((2 * points, step), 7, np.float32)
+    rigid(shape, points, r, scale, out, step)
+    x, y, z = shape.reshape(3, points)
+    for row, (r0, r1, r2) in enumerate(r[:2]):
+        found = out[row * points : (row + 1) * points].T
+        np.testing.assert_array_equal(found[0], (r0 * x + r1 * y) + r2 * z)
+        np.testing.assert_array_equal(found[1], scale * (y * r2 - z * r1))
+        np.testing.assert_array_equal(found[2], -scale * (x * r2 - z * r0))
+        np.testing.assert_array_equal(found[3], scale * (x * r1 - y * r0))
+        assert (found[4] == 1 - row).all() and (found[5] == row).all() and (found[6] == 7).all()
+
+
+@pytest.mark.parametrize("cells", [8, 9, 25, 81, 15])
+def test_map_means(cells: int) -> None:
+    """All maps at once, each summed in the order of its cells, every step rounded to float32."""
     rng = np.random.default_rng(cells)
-    values, weights = (rng.random(5 * cells + 5).astype(np.float32) for _ in range(2))
-    moments, out = rng.random((cells, 4)).astype(np.float32), np.full(24, 7, np.float32)
-    starts = rng.integers(0, 4 * cells, (2, 5))
-    moments_of_four(values, weights, starts, 1, 6, moments, cells, out)
-    for i in range(1, 5):
-        at, weights_at = starts[:, i]
-        expected = np.zeros(4, np.float32)
-        for k in range(cells):
-            expected = expected + values[at + k] * weights[weights_at + k] * moments[k]
-        np.testing.assert_array_equal(out[4 * i : 4 * i + 4], expected)
-    assert (out[:4] == 7).all() and (out[20:] == 7).all()
+    values, weights = (rng.random(5 * cells).astype(np.float32) for _ in range(2))
+    cells_at, starts = rng.random((2, cells)).astype(np.float32), rng.integers(0, 4 * cells, (2, 20))
+    for compiled, lanes in ((means_of_eight, LANES), (means_of_wide, WIDE)):
+        means = np.full((2, 20), 7, np.float32)
+        compiled(values, weights, starts, 1, 22, cells_at, cells, means, 3, 20)
+        for i in range(lanes):
+            at, weights_at = starts[0, 1 + i], starts[1, 2 + i]
+            whole, moments = np.float32(0), np.zeros(2, np.float32)
+            for k in range(cells):
+                product = values[at + k] * weights[weights_at + k]
+                whole, moments = whole + product, moments + product * cells_at[:, k]
+            np.testing.assert_array_equal(means[:, 3 + i], moments / whole)
+        assert (means[:, :3] == 7).all() and (means[:, 3 + lanes :] == 7).all()
