@@ -43,7 +43,7 @@ def turned_vectors(typingctx, vectors, points, count, r, scale, out, to, step):
             places = [
                 builder.gep(target, [builder.mul(i, args[7])]) for i in (point.index, builder.add(args[1], point.index))
             ]
-            done: Any = ir.Constant(_INDEX, 0)
+            done = ir.Constant(_INDEX, 0)
             for lanes in dict.fromkeys((WIDE, LANES)):
                 width, left = ir.Constant(_INDEX, lanes), builder.sub(args[2], done)
                 with cgutils.for_range(builder, builder.udiv(left, width)) as loop:

@@ -160,8 +160,12 @@ def transposed_quads(builder: Any, rows: Sequence[Any]) -> list[Any]:
         places = [first + (at if at < 4 else lanes + at - 4) for first in range(0, lanes, 4) for at in order]
         return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), lanes), places))
 
-    low, high = ([paired(*pair, order) for pair in (rows[:2], rows[2:])] for order in ((0, 4, 1, 5), (2, 6, 3, 7)))
-    return [paired(*pair, order) for pair in (low, high) for order in ((0, 1, 4, 5), (2, 3, 6, 7))]
+    a, b, c, d = rows
+    found = []
+    for order in ((0, 4, 1, 5), (2, 6, 3, 7)):
+        upper, lower = paired(a, b, order), paired(c, d, order)
+        found += [paired(upper, lower, (0, 1, 4, 5)), paired(upper, lower, (2, 3, 6, 7))]
+    return found
 
 
 def transposed(builder: Any, rows: Sequence[Any]) -> list[Any]:
