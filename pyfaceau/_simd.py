@@ -17,8 +17,9 @@ from numba.extending import intrinsic
 
 def _widest() -> int:
     """Float32 numbers in a register of the processor that Numba compiles for, as far as these kernels go: 8 or 16."""
-    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:  # see Numba's NUMBA_CPU_FEATURES
-        return 16 if "+avx512f" in (config.CPU_FEATURES or "").split(",") else 8
+    features, name = (getattr(config, setting, None) for setting in ("CPU_FEATURES", "CPU_NAME"))
+    if features is not None or name is not None:  # Numba's NUMBA_CPU_FEATURES and NUMBA_CPU_NAME
+        return 16 if "+avx512f" in (features or "").split(",") else 8
     return 16 if binding.get_host_cpu_features().get("avx512f", False) else 8
 
 
