@@ -102,22 +102,23 @@ def tile_product(rows: int, vectors: int) -> Any:
             weight_rows = [builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)]
             source, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (4, 7))
             target_rows = [builder.gep(target, [builder.mul(args[9], ir.Constant(index, r))]) for r in range(rows)]
+            places = vectors_of(vectors)
             sums = [
-                [cgutils.alloca_once_value(builder, _load(builder, row, LANES * v)) for v in range(vectors)]
+                [cgutils.alloca_once_value(builder, _load(builder, row, *place)) for place in places]
                 for row in target_rows
             ]
             with cgutils.for_range(builder, args[3]) as loop:
                 line = builder.gep(source, [builder.mul(loop.index, args[6])])
                 step = builder.mul(loop.index, args[2])
-                loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
-                for r in range(rows):
-                    spread = _splat(builder, builder.load(builder.gep(weight_rows[r], [step])))
-                    for v in range(vectors):
-                        term = builder.fmul(spread, loaded[v], flags=_FUSE)
-                        builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=_FUSE), sums[r][v])
-            for r in range(rows):
-                for v in range(vectors):
-                    builder.store(builder.load(sums[r][v]), _vector_at(builder, target_rows[r], LANES * v), align=4)
+                loaded = [_load(builder, line, *place) for place in places]
+                for weight_row, slots in zip(weight_rows, sums, strict=True):
+                    weight = builder.load(builder.gep(weight_row, [step]))
+                    for slot, value in zip(slots, loaded, strict=True):
+                        term = builder.fmul(_splat(builder, weight, value.type.count), value, flags=_FUSE)
+                        builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+            for row, slots in zip(target_rows, sums, strict=True):
+                for slot, place in zip(slots, places, strict=True):
+                    builder.store(builder.load(slot), _vector_at(builder, row, *place), align=4)
             return context.get_dummy_value()
 
         arrays = all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (x, out))
