@@ -127,8 +127,10 @@ def centre_blocks(vectors: int, lanes: int = WIDE) -> Any:
     return centre
 
 
+_STEPS = _PIXELS // 2 - 1  # of two pixels each; three are left
+_LINES_A_STEP = WIDE // LANES
 #: Cache lines that one call of a function of `neuron_products` can fetch.
-FETCHED = _PIXELS // 2 - 1
+FETCHED = _STEPS * _LINES_A_STEP
 
 
 @cache
@@ -192,9 +194,11 @@ def neuron_products(with_last: bool, lanes: int = WIDE) -> Any:
                         slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
                         builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
 
-            with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
-                with builder.if_then(builder.icmp_signed("<", loop.index, args[11])):
-                    prefetch(builder, builder.gep(lines, [loop.index]), near=2)
+            with cgutils.for_range(builder, ir.Constant(_SIZE, _STEPS)) as loop:
+                line = builder.mul(loop.index, ir.Constant(_SIZE, _LINES_A_STEP))
+                with builder.if_then(builder.icmp_signed("<", line, args[11])):
+                    for i in range(_LINES_A_STEP):
+                        prefetch(builder, builder.gep(lines, [builder.add(line, ir.Constant(_SIZE, i))]), near=2)
                 add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
             add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
             target = _data(context, builder, signature, args, 6, args[7])
