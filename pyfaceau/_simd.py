@@ -164,11 +164,12 @@ def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
             def between(a: Any, b: Any, share: Any) -> Any:
                 return builder.add(builder.shl(a, constant(5)), builder.mul(share, builder.sub(b, a)))
 
-            lines = []
-            for pair in pairs:
-                left, right = builder.and_(pair, constant(255)), builder.lshr(pair, constant(8))
-                lines.append(between(left, builder.and_(right, constant(255)), fx))
-            grey = builder.sitofp(between(*lines, fy), floats)
+            def across(pair: Any) -> Any:
+                left, right = (builder.and_(builder.lshr(pair, constant(shift)), constant(255)) for shift in (0, 8))
+                return between(left, right, fx)
+
+            above, below = pairs
+            grey = builder.sitofp(between(across(above), across(below), fy), floats)
             grey = builder.fmul(grey, ir.Constant(floats, [1 / 1024] * lanes))
             builder.store(grey, _vector_at(builder, builder.gep(out_at, [first]), 0, lanes), align=4)
 

@@ -16,6 +16,7 @@ import numpy as np
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
+from pyfaceau.landmarks.pdm import shape_2d
 from pyfaceau.landmarks.search import HYPOTHESES, Hypothesis, likeliest, start_in_box, try_start
 from pyfaceau.weights.models import PDM, LandmarkModel
 
@@ -159,6 +160,7 @@ class Tracker:
         best = self._likeliest(gray, box)
         self._fitter.likelihood, self._fitter.likelihoods[:] = best.likelihood, best.likelihoods
         self._g[:], self._p[:] = best.g, best.p
+        self._landmarks = shape_2d(self._model.pdm, best.g, best.p)
         self._detected = self._complete(gray, best.fitted)
         return self._detected
 
@@ -217,13 +219,14 @@ class Tracker:
         """Complete fit from the current parameters: scales, parts, validator. Returns the verdict."""
         start = perf_counter_ns()
         fitted = self._fitter.fit(gray, self._g, self._p, settings)
+        self._landmarks[:] = self._fitter.landmarks
         self._lap("face", start)
         return self._complete(gray, fitted)
 
     def _complete(self, gray: np.ndarray, fitted: bool) -> bool:
         """What follows the main model's fit: parts, validator. Returns the verdict."""
         start = perf_counter_ns()
-        self._landmarks = refine_parts(gray, self._fitter, self._parts, self._g, self._p, self._crew)
+        refine_parts(gray, self._model.pdm, self._parts, self._landmarks, self._g, self._p, self._crew)
         start = self._lap("parts", start)
         if self._certainty is None or not fitted:
             self._tracked_certainty = 1.0 if fitted else 0.0
