@@ -15,17 +15,8 @@ from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_inverse
 from pyfaceau._simd import LANES, LINE, WIDE, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts._ccnf_simd import (
-    FETCHED,
-    GROUP,
-    TOGETHER,
-    add_quotients,
-    centre_blocks,
-    denominators,
-    lowest,
-    neuron_products,
-    shift_lines,
-)
+from pyfaceau.landmarks.experts._ccnf_simd import FETCHED, GROUP, centre_blocks, neuron_products, shift_lines
+from pyfaceau.landmarks.experts._logistic_simd import TOGETHER, add_quotients, denominators, lowest
 from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
 
