@@ -54,8 +54,10 @@ class FitSettings:
 
 _EYE = FitSettings(windows=(3, 5, 9), reg=0.5, sigma=1.0, per_scale=False)
 _INNER = FitSettings(windows=(9,), reg=2.5, sigma=1.75, weight_factor=2.5, per_scale=False)
+#: Part models whose landmarks are reported, the left one in the picture first.
+EYES = ("left_eye_28", "right_eye_28")
 #: Part models by name (part 1, section 1): not affected by any setting of the main model.
-PART_SETTINGS = {"left_eye_28": _EYE, "right_eye_28": _EYE, "inner": _INNER}
+PART_SETTINGS = {**dict.fromkeys(EYES, _EYE), "inner": _INNER}
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ class PartFitter:
             np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
         )
 
+    @property
+    def reported(self) -> bool:
+        """Whether its state is read where no part was fitted."""
+        return self.name in EYES
+
     def fits(self, main_scale: float) -> bool:
         """Whether a face of this scale (px per mm) is large enough for the part to be fitted."""
         return main_scale > self._smallest_face
@@ -236,7 +243,9 @@ def refine_parts(
     place where a part was fitted. A ``crew`` shares the parts, which do not depend on each other.
     """
     scale = float(g[0])
-    waiting, refined = deque(parts), []
+    fitted = any(part.fits(scale) for part in parts)
+    # Without a fit nothing is written back, so that only the parts which are reported have to be found.
+    waiting, refined = deque(part for part in parts if fitted or part.reported), []
 
     def work() -> None:
         while True:
@@ -246,7 +255,7 @@ def refine_parts(
                 return
             refined.append(part.refine(gray, landmarks, scale))
 
-    if crew is None or not any(part.fits(scale) for part in parts):
+    if crew is None or not fitted:
         work()
     else:
         crew.share(work)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
-from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
+from pyfaceau.landmarks.fit import EYES, FitSettings, Fitter, PartFitter, PartState, refine_parts
 from pyfaceau.landmarks.pdm import shape_2d
 from pyfaceau.landmarks.search import HYPOTHESES, Hypothesis, likeliest, start_in_box, try_start
 from pyfaceau.weights.models import PDM, LandmarkModel
@@ -92,7 +92,7 @@ class Tracker:
         )
         self._searching = replace(self._tracking, windows=config.windows_init)
         by_name = {part.name: part for part in self._parts}
-        eyes = [by_name.get(name) for name in ("left_eye_28", "right_eye_28")]
+        eyes = [by_name.get(name) for name in EYES]
         self._eyes = (eyes[0], eyes[1]) if eyes[0] is not None and eyes[1] is not None else None
 
         n, m = model.pdm.n, model.pdm.m
