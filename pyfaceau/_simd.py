@@ -17,8 +17,9 @@ from numba.extending import intrinsic
 
 def _widest() -> int:
     """Float32 numbers in a register of the processor that Numba compiles for, as far as these kernels go: 8 or 16."""
-    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:  # see Numba's NUMBA_CPU_FEATURES
-        return 16 if "+avx512f" in (config.CPU_FEATURES or "").split(",") else 8
+    features, name = (getattr(config, setting, None) for setting in ("CPU_FEATURES", "CPU_NAME"))
+    if features is not None or name is not None:  # Numba's NUMBA_CPU_FEATURES and NUMBA_CPU_NAME
+        return 16 if "+avx512f" in (features or "").split(",") else 8
     return 16 if binding.get_host_cpu_features().get("avx512f", False) else 8
 
 
@@ -101,22 +102,23 @@ def tile_product(rows: int, vectors: int) -> Any:
             weight_rows = [builder.gep(weights, [builder.mul(args[1], ir.Constant(index, r))]) for r in range(rows)]
             source, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (4, 7))
             target_rows = [builder.gep(target, [builder.mul(args[9], ir.Constant(index, r))]) for r in range(rows)]
+            places = vectors_of(vectors)
             sums = [
-                [cgutils.alloca_once_value(builder, _load(builder, row, LANES * v)) for v in range(vectors)]
+                [cgutils.alloca_once_value(builder, _load(builder, row, *place)) for place in places]
                 for row in target_rows
             ]
             with cgutils.for_range(builder, args[3]) as loop:
                 line = builder.gep(source, [builder.mul(loop.index, args[6])])
                 step = builder.mul(loop.index, args[2])
-                loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
-                for r in range(rows):
-                    spread = _splat(builder, builder.load(builder.gep(weight_rows[r], [step])))
-                    for v in range(vectors):
-                        term = builder.fmul(spread, loaded[v], flags=_FUSE)
-                        builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=_FUSE), sums[r][v])
-            for r in range(rows):
-                for v in range(vectors):
-                    builder.store(builder.load(sums[r][v]), _vector_at(builder, target_rows[r], LANES * v), align=4)
+                loaded = [_load(builder, line, *place) for place in places]
+                for weight_row, slots in zip(weight_rows, sums, strict=True):
+                    weight = builder.load(builder.gep(weight_row, [step]))
+                    for slot, value in zip(slots, loaded, strict=True):
+                        term = builder.fmul(_splat(builder, weight, value.type.count), value, flags=_FUSE)
+                        builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+            for row, slots in zip(target_rows, sums, strict=True):
+                for slot, place in zip(slots, places, strict=True):
+                    builder.store(builder.load(slot), _vector_at(builder, row, *place), align=4)
             return context.get_dummy_value()
 
         arrays = all(isinstance(a, types.Array) and a.dtype == types.float32 for a in (x, out))
@@ -133,51 +135,87 @@ def sample_row(typingctx, image, pitch, x, y, along_x, along_y, count, out, to):
     """Sample ``count`` >= 8 places inside a grey picture: ``out[to + i]`` float32, i < ``count``.
 
     Place i is ``(x + along_x[i], y + along_y[i]) >> 5`` in 1/32 pixel (int32); ``image`` is the flat uint8 picture with
-    rows of ``pitch`` bytes. Bilinear, in integers: exactly the float32 sum of the four weighted pixels.
+    rows of ``pitch`` bytes. Bilinear, in integers: exactly the float32 sum of the four weighted pixels. Two more
+    pixels to the right of a place, or in the next line, are read with it.
     """
 
     def generate(context, builder, signature, args):
-        word, index = ir.IntType(16), ir.IntType(64)
         pixels = _data(context, builder, signature, args, 0)
+        rows = [pixels, builder.gep(pixels, [args[1]])]
         out_at = _data(context, builder, signature, args, 7, args[8])
-        below_pixels = builder.gep(pixels, [args[1]])
         steps = [_data(context, builder, signature, args, i) for i in (4, 5)]
-        starts = [_splat(builder, args[i]) for i in (2, 3)]
-        pitches = _splat(builder, builder.trunc(args[1], ir.IntType(32)))
+        pitch = builder.trunc(args[1], ir.IntType(32))
 
-        def constant(value: int) -> Any:
-            return ir.Constant(_INTEGERS, [value] * LANES)
+        def sample(first: Any, lanes: int) -> None:
+            integers, floats = (ir.VectorType(kind, lanes) for kind in (ir.IntType(32), ir.FloatType()))
 
-        def eight(first: Any) -> None:
+            def constant(value: int) -> Any:
+                return ir.Constant(integers, [value] * lanes)
+
             x, y = (
-                builder.ashr(builder.add(start, _load(builder, builder.gep(step, [first]))), constant(5))
-                for start, step in zip(starts, steps, strict=True)
+                builder.add(_splat(builder, start, lanes), _load(builder, builder.gep(step, [first]), 0, lanes))
+                for start, step in zip(args[2:4], steps, strict=True)
             )
-            at = builder.add(builder.mul(builder.ashr(y, constant(5)), pitches), builder.ashr(x, constant(5)))
-            # Two pixels above and two below in the four bytes of a lane.
-            taps = ir.Constant(ir.VectorType(word, 2 * LANES), ir.Undefined)
-            for lane in range(LANES):
-                offset = builder.sext(builder.extract_element(at, ir.Constant(ir.IntType(32), lane)), index)
-                for half, base in enumerate((pixels, below_pixels)):
-                    pair = builder.load(builder.bitcast(builder.gep(base, [offset]), word.as_pointer()), align=1)
-                    taps = builder.insert_element(taps, pair, ir.Constant(ir.IntType(32), 2 * lane + half))
-            taps = builder.bitcast(taps, _INTEGERS)
-            corners = [builder.and_(builder.lshr(taps, constant(8 * k)), constant(255)) for k in range(4)]
+            x, y = builder.ashr(x, constant(5)), builder.ashr(y, constant(5))
+            at = builder.mul(builder.ashr(y, constant(5)), _splat(builder, pitch, lanes))
+            pairs = _pairs(builder, rows, builder.add(at, builder.ashr(x, constant(5))))
             fx, fy = (builder.and_(v, constant(31)) for v in (x, y))
 
             def between(a: Any, b: Any, share: Any) -> Any:
                 return builder.add(builder.shl(a, constant(5)), builder.mul(share, builder.sub(b, a)))
 
-            total = between(between(corners[0], corners[1], fx), between(corners[2], corners[3], fx), fy)
-            grey = builder.fmul(builder.sitofp(total, _VECTOR), ir.Constant(_VECTOR, [1 / 1024] * LANES))
-            builder.store(grey, _vector_at(builder, builder.gep(out_at, [first])), align=4)
+            def across(pair: Any) -> Any:
+                left, right = (builder.and_(builder.lshr(pair, constant(shift)), constant(255)) for shift in (0, 8))
+                return between(left, right, fx)
 
-        last = builder.sub(args[6], ir.Constant(index, LANES))
-        groups = builder.sdiv(builder.add(last, ir.Constant(index, LANES - 1)), ir.Constant(index, LANES))
-        with cgutils.for_range(builder, groups) as loop:
-            eight(builder.mul(loop.index, ir.Constant(index, LANES)))
-        eight(last)  # may redo some of the group before
+            above, below = pairs
+            grey = builder.sitofp(between(across(above), across(below), fy), floats)
+            grey = builder.fmul(grey, ir.Constant(floats, [1 / 1024] * lanes))
+            builder.store(grey, _vector_at(builder, builder.gep(out_at, [first]), 0, lanes), align=4)
+
+        def sample_all(lanes: int) -> None:
+            size = ir.Constant(ir.IntType(64), lanes)
+            last = builder.sub(args[6], size)
+            groups = builder.sdiv(builder.sub(args[6], ir.Constant(ir.IntType(64), 1)), size)
+            with cgutils.for_range(builder, groups) as loop:
+                sample(builder.mul(loop.index, size), lanes)
+            sample(last, lanes)  # may redo some of the group before
+
+        if WIDE == LANES:
+            sample_all(LANES)
+        else:
+            enough = builder.icmp_signed(">=", args[6], ir.Constant(ir.IntType(64), WIDE))
+            with builder.if_else(enough) as (then, otherwise):
+                with then:
+                    sample_all(WIDE)
+                with otherwise:
+                    sample_all(LANES)
         return context.get_dummy_value()
 
     size, narrow = types.intp, types.int32
     return types.void(image, size, narrow, narrow, along_x, along_y, size, out, size), generate
+
+
+def _pairs(builder: Any, rows: list[Any], at: Any) -> list[Any]:
+    """For every row: its bytes at the places ``at`` (int32) and right of them, in the lower halves of int32."""
+    lanes, number = at.type.count, ir.IntType(32)
+    if lanes == 16:
+        return [gathered(builder, row, at) for row in rows]
+    word = ir.IntType(16)
+    taps = ir.Constant(ir.VectorType(word, 2 * lanes), ir.Undefined)
+    for lane in range(lanes):
+        offset = builder.sext(builder.extract_element(at, ir.Constant(number, lane)), ir.IntType(64))
+        for half, row in enumerate(rows):
+            pair = builder.load(builder.bitcast(builder.gep(row, [offset]), word.as_pointer()), align=1)
+            taps = builder.insert_element(taps, pair, ir.Constant(number, 2 * lane + half))
+    taps = builder.bitcast(taps, at.type)
+    return [taps, builder.lshr(taps, ir.Constant(at.type, [16] * lanes))]
+
+
+def gathered(builder: Any, base: Any, at: Any) -> Any:
+    """The four bytes at each of sixteen offsets ``at`` (int32) as int32: one instruction of AVX-512."""
+    byte, bit, number = ir.IntType(8).as_pointer(), ir.VectorType(ir.IntType(1), 16), ir.IntType(32)
+    kind = ir.FunctionType(at.type, [at.type, byte, at.type, bit, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.gather.dpi.512")
+    nothing, everywhere = ir.Constant(at.type, [0] * 16), ir.Constant(bit, [1] * 16)
+    return builder.call(function, [nothing, builder.bitcast(base, byte), at, everywhere, ir.Constant(number, 1)])

@@ -18,7 +18,7 @@ from pyfaceau.au import fhog, postprocess
 from pyfaceau.au.descriptor import Describer
 from pyfaceau.au.predictors import Scorer
 from pyfaceau.errors import PyfaceauError
-from pyfaceau.landmarks.points import fit_to_points
+from pyfaceau.landmarks.points import fit_into
 from pyfaceau.weights.models import AUPredictors
 
 REPREDICTED = 3000
@@ -213,7 +213,7 @@ class FaceAnalyser:
         """A face before prediction."""
         landmarks = np.ascontiguousarray(landmarks, dtype=np.float32)
         found = self._blank(np.empty)
-        found.g, found.p, _, _ = fit_to_points(self.predictors.pdm, landmarks)
+        fit_into(self.predictors.pdm, landmarks, found.g, found.p)
         self._describer.describe(bgr, landmarks, found.g, found.p, found.face, found.hog, found.features)
         return found
 

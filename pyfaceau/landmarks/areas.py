@@ -12,7 +12,7 @@ import numpy as np
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import svd_square
-from pyfaceau._simd import LANES, sample_row
+from pyfaceau._simd import WIDE, sample_row
 from pyfaceau.landmarks.pdm import project, rotation, shape_3d_kernel
 
 _SUM_BLOCK = 16  # values that OpenCV's sum takes in vectors
@@ -131,7 +131,7 @@ def _sample_inside(gray, starts_x, starts_y, along_x, along_y, column, area):
     """Sample an area that lies inside the frame: line by line, but a few columns left by whole vectors as columns."""
     width, side = gray.shape[1], area.shape[0]
     flat, out = gray.reshape(-1), area.reshape(-1)
-    left = side % LANES
+    left = side % WIDE
     across = side - left if left <= _FEW else side
     for y in range(side):
         sample_row(flat, width, starts_x[y], starts_y[y], along_x, along_y, across, out, y * side)

@@ -17,13 +17,12 @@ from pyfaceau.landmarks.areas import cut_areas
 from pyfaceau.landmarks.experts import Experts, prepare_experts
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts
 from pyfaceau.landmarks.pdm import shape_2d
-from pyfaceau.landmarks.points import fit_points_kernel
+from pyfaceau.landmarks.points import fit_into
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
 from pyfaceau.landmarks.scales import SMALLEST_SCALE, expert_arrays, fit_scales, step_arrays
 from pyfaceau.threads import Crew
-from pyfaceau.weights.models import LandmarkModel, Part
+from pyfaceau.weights.models import PDM, LandmarkModel, Part
 
-_NO_ERRORS = np.empty(0)
 _PART_SCALE = 0.9  # parts are fitted where the face is larger than this share of their own scale
 
 
@@ -55,8 +54,10 @@ class FitSettings:
 
 _EYE = FitSettings(windows=(3, 5, 9), reg=0.5, sigma=1.0, per_scale=False)
 _INNER = FitSettings(windows=(9,), reg=2.5, sigma=1.75, weight_factor=2.5, per_scale=False)
+#: Part models whose landmarks are reported, the left one in the picture first.
+EYES = ("left_eye_28", "right_eye_28")
 #: Part models by name (part 1, section 1): not affected by any setting of the main model.
-PART_SETTINGS = {"left_eye_28": _EYE, "right_eye_28": _EYE, "inner": _INNER}
+PART_SETTINGS = {**dict.fromkeys(EYES, _EYE), "inner": _INNER}
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,10 @@ class Fitter:
         self.pdm = model.pdm
         self.patches = model.patches
         self.experts = prepare_experts(model, crew) if experts is None else experts
-        self.prior = np.float32(1) / model.pdm.eigenvalues
         n = model.pdm.n
         self.base = np.zeros(2 * n, np.float32)
         self.forward, self.backward = np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)
-        self.likelihoods = np.zeros(n, np.float32)
+        self.landmarks, self.likelihoods = np.zeros(2 * n, np.float32), np.zeros(n, np.float32)
         self.likelihood = np.float32(-10)
         self.view = 0
         self._work: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -113,18 +113,18 @@ class Fitter:
     def fit(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
         """Fit to ``gray`` [H, W] uint8 from ``g`` [6] and ``p`` [m], which are updated in place.
 
-        ``likelihood``, ``likelihoods`` and ``view`` describe the fit afterwards. Returns False where the face
-        became too small and the rest was given up.
+        ``landmarks`` [2n], ``likelihood``, ``likelihoods`` and ``view`` describe the fit afterwards. Returns False
+        where the face became too small and the rest was given up.
         """
-        if self._fused is None:
-            return self._fit_by_scale(gray, g, p, settings)
         if settings is not self._settings:
             self._prepare(settings)
-        if self._plan is None:
-            return True
+        if self._fused is None or self._plan is None:
+            fitted = self._fit_by_scale(gray, g, p, settings)
+            self.landmarks[:] = shape_2d(self.pdm, g, p)
+            return fitted
         self.view, fitted, likelihood = fit_scales(
-            gray, self._pdm, self._fused, self._plan, self._frame, settings.iterations, g, p, self.likelihoods,
-            self.likelihood,
+            gray, self._pdm, self._fused, self._plan, self._frame, settings.iterations, g, p, self.landmarks,
+            self.likelihoods, self.likelihood,
         )  # fmt: skip
         self.likelihood = np.float32(likelihood)
         return bool(fitted)
@@ -132,7 +132,7 @@ class Fitter:
     def _prepare(self, settings: FitSettings) -> None:
         if settings not in self._plans:
             steps = self.steps(settings)
-            self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers) if steps else None
+            self._plans[settings] = step_arrays(self._ccnf, steps, self.buffers) if steps and self._ccnf else None
         self._settings, self._plan = settings, self._plans[settings]
 
     def _fit_by_scale(self, gray: np.ndarray, g: np.ndarray, p: np.ndarray, settings: FitSettings) -> bool:
@@ -155,11 +155,6 @@ class Fitter:
             if g[0] < SMALLEST_SCALE:
                 return False
         return True
-
-    def from_points(self, landmarks: np.ndarray, g: np.ndarray, p: np.ndarray) -> None:
-        """Set ``g`` and ``p`` to the model's fit to 2-D landmarks [2n]; x = 0 marks a missing one."""
-        pdm = self.pdm
-        fit_points_kernel(pdm.mean, pdm.modes, self.prior, landmarks, g, p, _NO_ERRORS)
 
     def buffers(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Work space of a window: areas [n, w + 10, w + 10] and response maps [n, w, w], float32."""
@@ -199,6 +194,7 @@ class PartFitter:
         n = part.model.pdm.n
         self.pdm = part.model.pdm
         self._smallest_face = _PART_SCALE * part.model.patches[0].scale
+        self._given = np.zeros(2 * n, np.float32)  # landmarks: those of the main model, others missing
         main, own = part.pairs[:, 0].astype(np.intp), part.pairs[:, 1].astype(np.intp)
         # The same points in shape vectors of the main model and of the part.
         self._main, self._own = np.concatenate([main, points + main]), np.concatenate([own, n + own])
@@ -207,20 +203,24 @@ class PartFitter:
             np.array([1, 0, 0, 0, 0, 0], np.float32), np.zeros(self.pdm.m, np.float32), np.zeros(2 * n, np.float32)
         )
 
+    @property
+    def reported(self) -> bool:
+        """Whether its state is read where no part was fitted."""
+        return self.name in EYES
+
     def fits(self, main_scale: float) -> bool:
         """Whether a face of this scale (px per mm) is large enough for the part to be fitted."""
         return main_scale > self._smallest_face
 
     def refine(self, gray: np.ndarray, landmarks: np.ndarray, main_scale: float) -> bool:
         """Fit the part inside the main model's ``landmarks`` [2N]; True where the picture was looked at."""
-        given = np.zeros(2 * self.pdm.n, np.float32)
+        given, state = self._given, self.state
         given[self._own] = landmarks[self._main]
-        state = self.state
-        self.fitter.from_points(given, state.g, state.p)
+        fit_into(self.pdm, given, state.g, state.p, state.landmarks)
         fitted = self.fits(main_scale)
         if fitted:
             self.fitter.fit(gray, state.g, state.p, self.settings)
-        state.landmarks = shape_2d(self.pdm, state.g, state.p)
+            state.landmarks[:] = self.fitter.landmarks
         return fitted
 
     def write_back(self, landmarks: np.ndarray) -> None:
@@ -230,25 +230,22 @@ class PartFitter:
 
 def refine_parts(
     gray: np.ndarray,
-    main: Fitter,
+    main: PDM,
     parts: Sequence[PartFitter],
+    landmarks: np.ndarray,
     g: np.ndarray,
     p: np.ndarray,
     crew: Crew | None = None,
-) -> np.ndarray:
+) -> None:
     """Second half of a fit: parts, write-back, refit of the main model (part 2, section 10).
 
-    ``g`` and ``p`` of the main model are updated in place where a part was fitted. A ``crew`` shares the parts, which
-    do not depend on each other.
-
-    Returns
-    -------
-    np.ndarray [shape=(2N,), dtype=float32]
-        The main model's landmarks: always a shape of its PDM.
+    The main model's ``landmarks`` [2N], which are those of ``g`` and ``p`` before and after, and these are updated in
+    place where a part was fitted. A ``crew`` shares the parts, which do not depend on each other.
     """
-    landmarks = shape_2d(main.pdm, g, p)
     scale = float(g[0])
-    waiting, refined = deque(parts), []
+    fitted = any(part.fits(scale) for part in parts)
+    # Without a fit nothing is written back, so that only the parts which are reported have to be found.
+    waiting, refined = deque(part for part in parts if fitted or part.reported), []
 
     def work() -> None:
         while True:
@@ -258,13 +255,11 @@ def refine_parts(
                 return
             refined.append(part.refine(gray, landmarks, scale))
 
-    if crew is None or not any(part.fits(scale) for part in parts):
+    if crew is None or not fitted:
         work()
     else:
         crew.share(work)
     if any(refined):
         for part in parts:
             part.write_back(landmarks)
-        main.from_points(landmarks, g, p)
-        landmarks = shape_2d(main.pdm, g, p)
-    return landmarks
+        fit_into(main, landmarks, g, p, landmarks)

@@ -160,7 +160,8 @@ def update_rigid(g, r, delta, matrices, singular):
 
 
 @kernel
-def _points_2d(mean, modes_t, g, p, shape, points):
+def points_2d(mean, modes_t, g, p, shape, points):
+    """Image landmarks [2n] of ``g`` [6] and ``p`` [m]; ``shape`` [3n] receives the shape in the model's frame."""
     r = np.empty((3, 3), np.float32)
     rotation(g[1:4], r)
     shape_3d_kernel(mean, modes_t, p, shape)
@@ -177,7 +178,7 @@ def shape_3d(pdm: PDM, p: np.ndarray) -> np.ndarray:
 def shape_2d(pdm: PDM, g: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Image landmarks of a model: float32 [2n], pixels."""
     points = np.empty(2 * pdm.n, np.float32)
-    _points_2d(pdm.mean, pdm.modes_t, g, p, np.empty(3 * pdm.n, np.float32), points)
+    points_2d(pdm.mean, pdm.modes_t, g, p, np.empty(3 * pdm.n, np.float32), points)
     return points
 
 

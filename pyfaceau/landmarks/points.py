@@ -10,10 +10,11 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_solve, norm_of_difference
 from pyfaceau.landmarks.normal import gradient, normal_matrix, padded_columns
-from pyfaceau.landmarks.pdm import jacobian, rotation, shape_3d_kernel, update_rigid
+from pyfaceau.landmarks.pdm import jacobian, points_2d, rotation, shape_3d_kernel, update_rigid
 from pyfaceau.weights.models import PDM
 
 _MAX_PASSES = 1000
+_NO_ERRORS, _NOTHING = np.empty(0), np.empty(0, np.float32)
 
 
 @kernel
@@ -130,15 +131,15 @@ def calc_params(mean, modes, modes_t, prior, landmarks, g, p, errors):
 
 
 @kernel
-def fit_points_kernel(mean, modes, prior, landmarks, g, p, errors):
-    """`calc_params` on those landmarks whose x is not exactly zero (zero marks a missing point)."""
+def fit_points_kernel(mean, modes, modes_t, prior, landmarks, g, p, errors, fitted):
+    """`calc_params` on those landmarks whose x is not exactly zero (zero marks a missing point).
+
+    ``fitted`` receives the fitted landmarks, [2n] or [0].
+    """
     n, m = mean.shape[0] // 3, modes.shape[1]
-    known = 0
+    known, passes = 0, 0
     for i in range(n):
         known += landmarks[i] != 0
-    if known == 0:
-        g[:], p[:] = np.float32(0), np.float32(0)
-        return 0
     # Always copied, also where nothing is missing: cheap, and calc_params is compiled for one kind of array.
     some_mean, some_landmarks = np.empty(3 * known, np.float32), np.empty(2 * known, np.float32)
     some_modes, some_modes_t = np.empty((3 * known, m), np.float32), np.empty((m, 3 * known), np.float32)
@@ -155,7 +156,18 @@ def fit_points_kernel(mean, modes, prior, landmarks, g, p, errors):
     for k in range(m):
         for i in range(3 * known):
             some_modes_t[k, i] = some_modes[i, k]
-    return calc_params(some_mean, some_modes, some_modes_t, prior, some_landmarks, g, p, errors)
+    if known > 0:
+        passes = calc_params(some_mean, some_modes, some_modes_t, prior, some_landmarks, g, p, errors)
+    else:
+        g[:], p[:] = np.float32(0), np.float32(0)
+    if fitted.shape[0] > 0:
+        points_2d(mean, modes_t, g, p, np.empty(3 * n, np.float32), fitted)
+    return passes
+
+
+def fit_into(pdm: PDM, landmarks: np.ndarray, g: np.ndarray, p: np.ndarray, fitted: np.ndarray = _NOTHING) -> None:
+    """As `fit_to_points`, unchecked, into arrays of the caller: ``g`` [6], ``p`` [m] and the fitted landmarks [2n]."""
+    fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, pdm.prior, landmarks, g, p, _NO_ERRORS, fitted)
 
 
 def fit_to_points(pdm: PDM, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
@@ -185,6 +197,5 @@ def fit_to_points(pdm: PDM, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"landmarks of shape {landmarks.shape}, expected ({2 * pdm.n},)")
     g, p = np.empty(6, np.float32), np.empty(pdm.m, np.float32)
     errors = np.empty(_MAX_PASSES + 1)
-    prior = np.float32(1) / pdm.eigenvalues
-    passes = fit_points_kernel(pdm.mean, pdm.modes, prior, landmarks, g, p, errors)
+    passes = fit_points_kernel(pdm.mean, pdm.modes, pdm.modes_t, pdm.prior, landmarks, g, p, errors, _NOTHING)
     return g, p, passes, errors[: passes + 1]

@@ -13,6 +13,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau.landmarks.areas import cut_areas
 from pyfaceau.landmarks.experts.ccnf import CCNFExperts, ccnf_responses
+from pyfaceau.landmarks.pdm import points_2d
 from pyfaceau.landmarks.rlms import kernel_table, solve_scale
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ _NO_FIELD.flags.writeable = False
 
 
 @kernel
-def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, likelihood):
-    """Fit ``g`` [6] and ``p`` [m] to a picture, coarse to fine.
+def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, landmarks, likelihoods, likelihood):
+    """Fit ``g`` [6] and ``p`` [m] to a picture, coarse to fine; ``landmarks`` [2n] receives what they say.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, l
     centers, visible, scales, weights, twice_alpha, confidence = experts
     which, last, parameters, fields, no_field, variances, tables, areas, responses = plan
     base, forward, backward, landmark_weights = frame
-    view = 0
+    view, fitted = 0, True
     for step in range(which.shape[0]):
         k = which[step]
         view = cut_areas(
@@ -74,8 +75,10 @@ def fit_scales(gray, pdm, experts, plan, frame, iterations, g, p, likelihoods, l
         if wanted:
             likelihood = value
         if g[0] < SMALLEST_SCALE:
-            return view, False, likelihood
-    return view, True, likelihood
+            fitted = False
+            break
+    points_2d(mean, modes_t, g, p, np.empty(mean.shape[0], np.float32), landmarks)
+    return view, fitted, likelihood
 
 
 def expert_arrays(experts: Sequence[CCNFExperts]) -> tuple[Any, ...]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from pyfaceau.detect.boxes import widest
 from pyfaceau.landmarks.certainty import Certainty
-from pyfaceau.landmarks.fit import FitSettings, Fitter, PartFitter, PartState, refine_parts
+from pyfaceau.landmarks.fit import EYES, FitSettings, Fitter, PartFitter, PartState, refine_parts
+from pyfaceau.landmarks.pdm import shape_2d
 from pyfaceau.landmarks.search import HYPOTHESES, Hypothesis, likeliest, start_in_box, try_start
 from pyfaceau.weights.models import PDM, LandmarkModel
 
@@ -91,7 +92,7 @@ class Tracker:
         )
         self._searching = replace(self._tracking, windows=config.windows_init)
         by_name = {part.name: part for part in self._parts}
-        eyes = [by_name.get(name) for name in ("left_eye_28", "right_eye_28")]
+        eyes = [by_name.get(name) for name in EYES]
         self._eyes = (eyes[0], eyes[1]) if eyes[0] is not None and eyes[1] is not None else None
 
         n, m = model.pdm.n, model.pdm.m
@@ -159,6 +160,7 @@ class Tracker:
         best = self._likeliest(gray, box)
         self._fitter.likelihood, self._fitter.likelihoods[:] = best.likelihood, best.likelihoods
         self._g[:], self._p[:] = best.g, best.p
+        self._landmarks = shape_2d(self._model.pdm, best.g, best.p)
         self._detected = self._complete(gray, best.fitted)
         return self._detected
 
@@ -217,13 +219,14 @@ class Tracker:
         """Complete fit from the current parameters: scales, parts, validator. Returns the verdict."""
         start = perf_counter_ns()
         fitted = self._fitter.fit(gray, self._g, self._p, settings)
+        self._landmarks[:] = self._fitter.landmarks
         self._lap("face", start)
         return self._complete(gray, fitted)
 
     def _complete(self, gray: np.ndarray, fitted: bool) -> bool:
         """What follows the main model's fit: parts, validator. Returns the verdict."""
         start = perf_counter_ns()
-        self._landmarks = refine_parts(gray, self._fitter, self._parts, self._g, self._p, self._crew)
+        refine_parts(gray, self._model.pdm, self._parts, self._landmarks, self._g, self._p, self._crew)
         start = self._lap("parts", start)
         if self._certainty is None or not fitted:
             self._tracked_certainty = 1.0 if fitted else 0.0

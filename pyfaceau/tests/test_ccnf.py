@@ -221,7 +221,7 @@ def test_any_number_of_neurons(neurons: int, window: int) -> None:
             np.testing.assert_allclose(found[landmark], expected, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 11, 13, 15, 19, 23])
+@pytest.mark.parametrize("window", [1, 3, 5, 6, 7, 9, 11, 13, 15, 19, 23, 31])
 def test_any_window(window: int) -> None:
     patches = tiny_patches(seed=window, sigma_windows=(3, 13))
     areas = np.random.default_rng(window).integers(0, 256, (9, window + 10, window + 10)).astype(float)

@@ -7,7 +7,7 @@ import pytest
 
 from pyfaceau._jit import kernel
 from pyfaceau.landmarks.areas import _nearest
-from pyfaceau.landmarks.experts._ccnf_simd import add_quotients, denominators, lowest
+from pyfaceau.landmarks.experts._logistic_simd import add_quotients, denominators, lowest
 
 
 @kernel
@@ -43,12 +43,15 @@ def test_denominators_of_the_logistic_function(count: int) -> None:
     assert (out[written:] == -1).all()
 
 
-def test_quotients_are_added_in_float64_and_rounded() -> None:
+@pytest.mark.parametrize("largest", [0.1, 5, 690])
+def test_quotients_are_added_in_float64_and_rounded(largest: float) -> None:
+    """Of denominators of the logistic function, up to the greatest ones."""
     rng = np.random.default_rng(0)
-    divisors, sums = rng.uniform(1, 9, 30), rng.random(20).astype(np.float32)
+    divisors, sums = 1 + np.exp(rng.uniform(-largest, largest, 4000)), np.zeros(4000, np.float32)
     expected = sums.copy()
-    expected[:16] = (sums[:16] + 0.7 / divisors[5:21]).astype(np.float32)
-    _quotients(0.7, divisors, 5, 16, sums)
+    for numerator in rng.uniform(1e-4, 3, 50):
+        expected[:3992] = (expected[:3992] + numerator / divisors[5:3997]).astype(np.float32)
+        _quotients(numerator, divisors, 5, 3992, sums)
     np.testing.assert_array_equal(sums, expected)
 
 

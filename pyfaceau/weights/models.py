@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -30,15 +31,20 @@ class PDM:
         transposed.flags.writeable = False
         object.__setattr__(self, "modes_t", transposed)
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Number of landmarks."""
         return self.mean.shape[0] // 3
 
-    @property
+    @cached_property
     def m(self) -> int:
         """Number of modes."""
         return self.eigenvalues.shape[0]
+
+    @cached_property
+    def prior(self) -> Array:
+        """Weight of the prior on each mode, f32 (m,): 1 / eigenvalue."""
+        return np.float32(1) / self.eigenvalues
 
 
 @dataclass(frozen=True, eq=False)

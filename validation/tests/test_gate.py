@@ -314,11 +314,12 @@ def test_the_gain_over_the_reference_programs_record(changed):
     """Its 10 ms on a machine that needs 160 ms for the workload, ours on one that needs 80."""
     theirs = {
         "ms_per_frame": 10.0, "per_calibration": 0.0625, "stages_ms": {"landmarks": 6.0, "wait_decode": 0.1},
+        "frames": 60, "first_frame_ms": 400.0, "post_ms": 10.0, "calibration_ms": 160.0,
     }  # fmt: skip
     for clip, ms in zip(changed["clips"], (4.0, 2.0, 10.0), strict=True):
         speed = {
             "frames": 60, "threads": 2, "mean_ms": ms, "calibration_ms": 80.0, "per_calibration": ms / 80,
-            "reference": {"two_cores": theirs},
+            "wall_s": 0.2, "reference": {"two_cores": theirs},
             "stages": {"landmarks": {"mean": 1.5}, "analysis": {"mean": 1.0}},
         }  # fmt: skip
         assemble.set_times(clip, speed)
@@ -326,11 +327,14 @@ def test_the_gain_over_the_reference_programs_record(changed):
     assert gains == pytest.approx([1.25, 2.5, 0.5])
     assert changed["clips"][0]["figures"]["speed.frame_gain_ms"]["value"] == 2.5
     assert changed["clips"][0]["figures"]["speed.landmarks_gain"]["value"] == 2.0
+    assert changed["clips"][0]["figures"]["speed.clip_gain_ms"]["value"] == 5.0  # 400 + 59 x 10 + 10 ms
+    assert changed["clips"][0]["figures"]["speed.clip_gain"]["value"] == 2.5
     assert "speed.analysis_gain" not in changed["clips"][0]["figures"]  # the program's record does not have it
     changed["totals"] = assemble.totals(changed["clips"])
     assert changed["totals"]["speed.frame_gain"]["worst_clip"] == "c"
     (row,) = terminal.gain_rows(changed)
     assert "median 1.25 (0.50 to 2.50) over 3 clips; stages: landmarks 2.00; in ms as recorded: 2.50" in row
+    assert row.endswith("whole clips, first frame and end included: 2.50")
     assert terminal.gain_rows({**changed, "totals": {}}) == []
 
 

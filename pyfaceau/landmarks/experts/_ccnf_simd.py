@@ -1,4 +1,4 @@
-"""Vector code of the CCNF responses: eight positions of a response map side by side.
+"""Vector code of the CCNF responses: eight or sixteen positions of a response map side by side.
 
 All of it reads *shifted columns* [11, stride]: row c holds, for every line of the area, the w values from
 column c on, so that pixel (r, c) of the blocks at positions p, p + 1, ... (row by row over the map) is found at
@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, LANES, LINE, _data, _load, _splat, _vector_at, prefetch
+from pyfaceau._simd import _FUSE, LANES, LINE, WIDE, _data, _load, _splat, _vector_at, prefetch, vectors_of
 from pyfaceau.landmarks.areas import SUPPORT
 
 #: Neurons that one call of `neuron_products` evaluates, and how many of them in two chains.
@@ -25,12 +25,12 @@ GROUP, IN_TWO_CHAINS = 7, 4
 MAX_WINDOW = 32
 _PIXELS = SUPPORT * SUPPORT
 
-_FLOATS, _DOUBLES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _SIZE = ir.IntType(64)
 
 
 def _constant(vector: Any, value: float) -> Any:
-    return ir.Constant(vector, [value] * LANES)
+    return ir.Constant(vector, [value] * vector.count)
 
 
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -42,7 +42,7 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 def shift_lines(typingctx, area, first, side, window, count, columns, to):
     """``columns[to + y window + x] = area[first + y side + x]`` for y < ``count`` and x < ``window``, by whole vectors.
 
-    What they write beyond a line the next line overwrites; up to seven floats after the last line are spoilt.
+    What they write beyond a line the next line overwrites; up to 15 floats after the last line are spoilt.
     """
 
     def generate(context, builder, signature, args):
@@ -53,8 +53,8 @@ def shift_lines(typingctx, area, first, side, window, count, columns, to):
             with cgutils.for_range(builder, args[4]) as loop:
                 line = builder.gep(source, [builder.mul(loop.index, args[2])])
                 slot = builder.gep(target, [builder.mul(loop.index, args[3])])
-                for v in range(vectors):
-                    builder.store(_load(builder, line, LANES * v), _vector_at(builder, slot, LANES * v), align=4)
+                for at, lanes in vectors_of(vectors):
+                    builder.store(_load(builder, line, at, lanes), _vector_at(builder, slot, at, lanes), align=4)
 
         def choose(vectors: int) -> None:
             fits = builder.icmp_signed("<=", args[3], ir.Constant(_SIZE, LANES * vectors))
@@ -73,13 +73,13 @@ def shift_lines(typingctx, area, first, side, window, count, columns, to):
 
 
 @cache
-def centre_blocks(vectors: int) -> Any:
-    """An intrinsic that takes the mean out of the blocks at ``8 vectors`` positions and finds what is left's norm.
+def centre_blocks(vectors: int, lanes: int = WIDE) -> Any:
+    """An intrinsic that takes the mean out of the blocks at ``lanes vectors`` positions and finds what is left's norm.
 
     The returned function has the signature ``(columns, stride, window, first, centred, inverses)``.
-    ``centred[8 (121 v + k) + lane]``: pixel k (column by column) of the block at position ``first + 8 v + lane``;
-    ``inverses[8 v + lane]``: 1 / its L2 norm. Plain float32 sums, that of the values line by line, that of the squares
-    column by column; a norm of 0 counts as 1.
+    ``centred[lanes (121 v + k) + i]``: pixel k (column by column) of the block at position ``first + lanes v + i``;
+    ``inverses[lanes v + i]``: 1 / its L2 norm. Plain float32 sums, that of the values line by line,
+    that of the squares column by column; a norm of 0 counts as 1.
     """
 
     @intrinsic
@@ -87,18 +87,20 @@ def centre_blocks(vectors: int) -> Any:
         def generate(context, builder, signature, args):
             start = _data(context, builder, signature, args, 0, args[3])
             blocks, inverse_at = (_data(context, builder, signature, args, i) for i in (4, 5))
-            zero, one = _constant(_FLOATS, 0.0), _constant(_FLOATS, 1.0)
+            floats = ir.VectorType(ir.FloatType(), lanes)
+            zero, one = _constant(floats, 0.0), _constant(floats, 1.0)
 
             def summed(outer: Any, inner: Any, term: Any) -> list[Any]:
                 sums = [cgutils.alloca_once_value(builder, zero) for _ in range(vectors)]
                 with cgutils.for_range(builder, ir.Constant(_SIZE, SUPPORT)) as loop:
                     line = builder.gep(start, [builder.mul(loop.index, outer)])
-                    target = builder.gep(blocks, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * LANES))])
+                    target = builder.gep(blocks, [builder.mul(loop.index, ir.Constant(_SIZE, SUPPORT * lanes))])
                     current = [builder.load(slot) for slot in sums]
                     for k in range(SUPPORT):
                         for v in range(vectors):
-                            at = LANES * (_PIXELS * v + k)
-                            current[v] = builder.fadd(current[v], term(v, _load(builder, line, LANES * v), target, at))
+                            at = lanes * (_PIXELS * v + k)
+                            value = _load(builder, line, lanes * v, lanes)
+                            current[v] = builder.fadd(current[v], term(v, value, target, at))
                         line = builder.gep(line, [inner])
                     for slot, value in zip(sums, current, strict=True):
                         builder.store(value, slot)
@@ -106,17 +108,17 @@ def centre_blocks(vectors: int) -> Any:
 
             def square(v: int, value: Any, target: Any, at: int) -> Any:
                 rest = builder.fsub(value, means[v])
-                builder.store(rest, _vector_at(builder, target, at), align=4)
+                builder.store(rest, _vector_at(builder, target, at, lanes), align=4)
                 return builder.fmul(rest, rest)
 
             sums = summed(args[2], args[1], lambda v, value, target, at: value)
-            means = [builder.fdiv(s, _constant(_FLOATS, float(_PIXELS))) for s in sums]
-            kind = ir.FunctionType(_FLOATS, [_FLOATS])
-            square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+            means = [builder.fdiv(s, _constant(floats, float(_PIXELS))) for s in sums]
+            kind = ir.FunctionType(floats, [floats])
+            square_root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{lanes}f32")
             for v, s in enumerate(summed(args[1], args[2], square)):
                 norm = builder.call(square_root, [s])
                 norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
-                builder.store(builder.fdiv(one, norm), _vector_at(builder, inverse_at, LANES * v), align=4)
+                builder.store(builder.fdiv(one, norm), _vector_at(builder, inverse_at, lanes * v, lanes), align=4)
             return context.get_dummy_value()
 
         size = types.intp
@@ -125,22 +127,24 @@ def centre_blocks(vectors: int) -> Any:
     return centre
 
 
+_STEPS = _PIXELS // 2 - 1  # of two pixels each; three are left
+_LINES_A_STEP = WIDE // LANES
 #: Cache lines that one call of a function of `neuron_products` can fetch.
-FETCHED = _PIXELS // 2 - 1
+FETCHED = _STEPS * _LINES_A_STEP
 
 
 @cache
-def neuron_products(with_last: bool) -> Any:
-    """An intrinsic for the bias and weighted sum of eight normalised blocks, for seven neurons.
+def neuron_products(with_last: bool, lanes: int = WIDE) -> Any:
+    """An intrinsic for the bias and weighted sum of ``lanes`` normalised blocks, for seven neurons.
 
     The returned function has the signature
-    ``(centred, inverses, v, last, weights, at, z, to, z_stride, last_to, ahead, lines)``: the ``v``-th eight blocks of
-    what `centre_blocks` left. ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column.
+    ``(centred, inverses, v, last, weights, at, z, to, z_stride, last_to, ahead, lines)``: the ``v``-th vector of those
+    that `centre_blocks` left. ``weights[at + 8 k + q]``: neuron q's bias at k = 0, then its weights column by column.
     Stores neuron q's sums at ``z[to + q z_stride]``. Neurons 0-3 are summed in two fused chains, even and odd k (the
     last two k both belong to the even one), the others in one.
 
     ``with_last`` adds the one block ``last``, counted likewise, whose sums go to ``z[last_to + q]``, with one chain
-    for every neuron. On its own that chain would take as long as eight blocks do.
+    for every neuron. On its own that chain would take as long as a vector of blocks does.
 
     Meanwhile the next ``lines`` cache lines from the address ``ahead`` on come closer, `FETCHED` of them at most.
     """
@@ -149,21 +153,21 @@ def neuron_products(with_last: bool) -> Any:
     def products(typingctx, centred, inverses, v, last, weights, at, z, to, z_stride, last_to, ahead, lines):
         def generate(context, builder, signature, args):
             lines = builder.inttoptr(args[10], ir.ArrayType(ir.IntType(8), LINE).as_pointer())
-            first = builder.mul(args[2], ir.Constant(_SIZE, LANES))
+            first = builder.mul(args[2], ir.Constant(_SIZE, lanes))
             block = _data(context, builder, signature, args, 0, builder.mul(first, ir.Constant(_SIZE, _PIXELS)))
-            inverse = _load(builder, _data(context, builder, signature, args, 1, first))
+            inverse = _load(builder, _data(context, builder, signature, args, 1, first), 0, lanes)
             table = _data(context, builder, signature, args, 4, args[5])
 
-            def spread(pointer: Any) -> Any:
-                return _splat(builder, builder.load(pointer))
+            def spread(pointer: Any, width: int) -> Any:
+                return _splat(builder, builder.load(pointer), width)
 
             def factor(row: Any, q: int) -> Any:
-                return spread(builder.gep(row, [ir.Constant(_SIZE, q)]))
+                return spread(builder.gep(row, [ir.Constant(_SIZE, q)]), lanes)
 
-            sums = [cgutils.alloca_once_value(builder, factor(table, q)) for q in range(GROUP)]
-            sums += [cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0)) for _ in range(IN_TWO_CHAINS)]
+            begins = [factor(table, q) for q in range(GROUP)] + [_constant(inverse.type, 0.0)] * IN_TWO_CHAINS
+            sums = [cgutils.alloca_once_value(builder, begin) for begin in begins]
             if with_last:
-                lane = builder.and_(args[3], ir.Constant(_SIZE, LANES - 1))
+                lane = builder.and_(args[3], ir.Constant(_SIZE, lanes - 1))
                 last = builder.add(builder.mul(builder.sub(args[3], lane), ir.Constant(_SIZE, _PIXELS)), lane)
                 last_block = _data(context, builder, signature, args, 0, last)
                 last_inverse = builder.load(_data(context, builder, signature, args, 1, args[3]))
@@ -171,28 +175,30 @@ def neuron_products(with_last: bool) -> Any:
                 last_pixels = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), _PIXELS))
                 last_pixels = builder.bitcast(last_pixels, ir.FloatType().as_pointer())
                 with cgutils.for_range(builder, ir.Constant(_SIZE, _PIXELS)) as loop:
-                    pixel = builder.gep(last_block, [builder.mul(loop.index, ir.Constant(_SIZE, LANES))])
+                    pixel = builder.gep(last_block, [builder.mul(loop.index, ir.Constant(_SIZE, lanes))])
                     x = builder.fmul(builder.load(pixel), last_inverse)
                     builder.store(x, builder.gep(last_pixels, [loop.index]))
                 last_sums = cgutils.alloca_once_value(builder, _load(builder, table))
 
             def add_pixels(k: Any, odd: tuple[bool, ...]) -> None:
                 """The pixels from ``k`` on; ``odd`` ones belong to the odd chain."""
-                first = builder.mul(k, ir.Constant(_SIZE, LANES))
-                pixels, rows = builder.gep(block, [first]), builder.gep(table, [first])
+                pixels = builder.gep(block, [builder.mul(k, ir.Constant(_SIZE, lanes))])
+                rows = builder.gep(table, [builder.mul(k, ir.Constant(_SIZE, LANES))])
                 for j, other in enumerate(odd):
                     row = builder.gep(rows, [ir.Constant(_SIZE, LANES * (j + 1))])
                     if with_last:
-                        x = spread(builder.gep(last_pixels, [builder.add(k, ir.Constant(_SIZE, j))]))
+                        x = spread(builder.gep(last_pixels, [builder.add(k, ir.Constant(_SIZE, j))]), LANES)
                         builder.store(_fma(builder, x, _load(builder, row), builder.load(last_sums)), last_sums)
-                    x = builder.fmul(_load(builder, pixels, LANES * j), inverse)
+                    x = builder.fmul(_load(builder, pixels, lanes * j, lanes), inverse)
                     for q in range(GROUP):
                         slot = sums[GROUP + q if other and q < IN_TWO_CHAINS else q]
                         builder.store(_fma(builder, x, factor(row, q), builder.load(slot)), slot)
 
-            with cgutils.for_range(builder, ir.Constant(_SIZE, FETCHED)) as loop:
-                with builder.if_then(builder.icmp_signed("<", loop.index, args[11])):
-                    prefetch(builder, builder.gep(lines, [loop.index]), near=2)
+            with cgutils.for_range(builder, ir.Constant(_SIZE, _STEPS)) as loop:
+                line = builder.mul(loop.index, ir.Constant(_SIZE, _LINES_A_STEP))
+                with builder.if_then(builder.icmp_signed("<", line, args[11])):
+                    for i in range(_LINES_A_STEP):
+                        prefetch(builder, builder.gep(lines, [builder.add(line, ir.Constant(_SIZE, i))]), near=2)
                 add_pixels(builder.mul(loop.index, ir.Constant(_SIZE, 2)), (True, False))
             add_pixels(ir.Constant(_SIZE, _PIXELS - 3), (True, False, False))
             target = _data(context, builder, signature, args, 6, args[7])
@@ -201,7 +207,7 @@ def neuron_products(with_last: bool) -> Any:
                 if q < IN_TWO_CHAINS:
                     value = builder.fadd(value, builder.load(sums[GROUP + q]))
                 place = builder.gep(target, [builder.mul(args[8], ir.Constant(_SIZE, q))])
-                builder.store(value, _vector_at(builder, place), align=4)
+                builder.store(value, _vector_at(builder, place, 0, lanes), align=4)
             if with_last:
                 target = _data(context, builder, signature, args, 6, args[9])
                 builder.store(builder.load(last_sums), _vector_at(builder, target), align=4)
@@ -211,117 +217,3 @@ def neuron_products(with_last: bool) -> Any:
         return types.void(centred, inverses, size, size, weights, size, z, size, size, size, size, size), generate
 
     return products
-
-
-#: exp(-r) for abs(r) <= log(2) / 2, to 4e-16: interpolated at Chebyshev's nodes.
-_POLYNOMIAL = (
-    1.0, -1.0000000000000067, 0.5000000000000006, -0.16666666666554314, 0.041666666666573066, -0.008333333385699212,
-    0.001388888893251478, -0.00019841170230570286, 2.480150431378554e-05, -2.764019739169484e-06,
-    2.7626371065696354e-07,
-)  # fmt: skip
-
-
-#: Doubles to a vector, and vectors that go through `denominators` side by side: one alone waits for its own results.
-_HALF, _ABREAST = LANES // 2, 8
-
-
-def _negative_exponentials(builder: Any, values: list[Any]) -> list[Any]:
-    """exp(-z) per lane in float64, to 3e-14, for float32 vectors; beyond 700 it stops growing and shrinking."""
-    floats, doubles, longs = (ir.VectorType(t, _HALF) for t in (ir.FloatType(), ir.DoubleType(), ir.IntType(64)))
-
-    def constant(value: float) -> Any:
-        return ir.Constant(doubles, [value] * _HALF)
-
-    def fused(a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
-        return [_fma(builder, *operands) for operands in zip(a, b, c, strict=True)]
-
-    def everywhere(value: float) -> list[Any]:
-        return [constant(value)] * len(values)
-
-    for predicate, bound in ((">", 700.0), ("<", -700.0)):
-        limit = ir.Constant(floats, [bound] * _HALF)
-        values = [builder.select(builder.fcmp_ordered(predicate, z, limit), limit, z) for z in values]
-    values = [builder.fpext(z, doubles) for z in values]
-    magic = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
-    shifted = fused(values, everywhere(-1.4426950408889634), everywhere(magic))
-    power = fused([builder.fsub(s, constant(magic)) for s in shifted], everywhere(0.6931471805599453), values)
-    terms = [everywhere(c) for c in _POLYNOMIAL]
-    while len(terms) > 1:  # neighbours first (Estrin): short chains
-        pairs, rest = zip(terms[::2], terms[1::2]), terms[len(terms) // 2 * 2 :]  # noqa: B905 - the odd one is `rest`
-        terms = [fused(high, power, low) for low, high in pairs] + rest
-        power = [builder.fmul(p, p) for p in power]
-    exponents = [builder.shl(builder.bitcast(s, longs), ir.Constant(longs, [52] * _HALF)) for s in shifted]
-    sums = [builder.add(builder.bitcast(t, longs), e) for t, e in zip(terms[0], exponents, strict=True)]
-    return [builder.bitcast(s, doubles) for s in sums]
-
-
-def _half_at(builder: Any, pointer: Any, offset: int) -> Any:
-    """Address of the (unaligned) half vector ``offset`` elements after ``pointer``."""
-    vector = ir.VectorType(pointer.type.pointee, _HALF)
-    return builder.bitcast(builder.gep(pointer, [ir.Constant(_SIZE, offset)]), vector.as_pointer())
-
-
-@intrinsic
-def denominators(typingctx, z, first, count, out):
-    """``out[i] = 1 + exp(-z[first + i])`` in float64 for i < ``count``, by 32 at once."""
-
-    def generate(context, builder, signature, args):
-        source = _data(context, builder, signature, args, 0, args[1])
-        target = _data(context, builder, signature, args, 3)
-        one = ir.Constant(ir.VectorType(ir.DoubleType(), _HALF), [1.0] * _HALF)
-        step = ir.Constant(_SIZE, _HALF * _ABREAST)
-        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[2], step, intp=_SIZE) as (i, _):
-            values, results = (builder.gep(pointer, [i]) for pointer in (source, target))
-            loaded = [builder.load(_half_at(builder, values, _HALF * j), align=4) for j in range(_ABREAST)]
-            for j, power in enumerate(_negative_exponentials(builder, loaded)):
-                builder.store(builder.fadd(one, power), _half_at(builder, results, _HALF * j), align=8)
-        return context.get_dummy_value()
-
-    return types.void(z, types.intp, types.intp, out), generate
-
-
-@intrinsic
-def add_quotients(typingctx, numerator, divisors, first, count, sums):
-    """Add ``numerator / divisors[first + p]`` to ``sums[p]`` for p < ``count``, by eight.
-
-    Quotients and sums in float64, each sum rounded to float32.
-    """
-
-    def generate(context, builder, signature, args):
-        divisors = _data(context, builder, signature, args, 1, args[2])
-        target = _data(context, builder, signature, args, 4)
-        undefined = ir.Constant(_DOUBLES, ir.Undefined)
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        numerator = builder.insert_element(undefined, args[0], ir.Constant(ir.IntType(32), 0))
-        numerator = builder.shuffle_vector(numerator, undefined, lanes)
-        step = ir.Constant(_SIZE, LANES)
-        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[3], step, intp=_SIZE) as (p, _):
-            slot = _vector_at(builder, builder.gep(target, [p]))
-            divisor = builder.load(_vector_at(builder, builder.gep(divisors, [p])), align=8)
-            total = builder.fpext(builder.load(slot, align=4), _DOUBLES)
-            total = builder.fadd(total, builder.fdiv(numerator, divisor))
-            builder.store(builder.fptrunc(total, _FLOATS), slot, align=4)
-        return context.get_dummy_value()
-
-    size = types.intp
-    return types.void(types.float64, divisors, size, size, sums), generate
-
-
-@intrinsic
-def lowest(typingctx, values, count):
-    """The least of 0 and the first ``count`` float32 values, a multiple of 8."""
-
-    def generate(context, builder, signature, args):
-        source = _data(context, builder, signature, args, 0)
-        least = cgutils.alloca_once_value(builder, _constant(_FLOATS, 0.0))
-        step = ir.Constant(_SIZE, LANES)
-        with cgutils.for_range_slice(builder, ir.Constant(_SIZE, 0), args[1], step, intp=_SIZE) as (i, _):
-            value, current = _load(builder, builder.gep(source, [i])), builder.load(least)
-            builder.store(builder.select(builder.fcmp_ordered("<", value, current), value, current), least)
-        lanes = [builder.extract_element(builder.load(least), ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
-        while len(lanes) > 1:
-            pairs = zip(lanes[::2], lanes[1::2], strict=True)
-            lanes = [builder.select(builder.fcmp_ordered("<", a, b), a, b) for a, b in pairs]
-        return lanes[0]
-
-    return types.float32(values, types.intp), generate

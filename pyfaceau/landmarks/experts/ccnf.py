@@ -13,18 +13,10 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_inverse
-from pyfaceau._simd import LANES, LINE, tile_product
+from pyfaceau._simd import LANES, LINE, WIDE, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
-from pyfaceau.landmarks.experts._ccnf_simd import (
-    FETCHED,
-    GROUP,
-    add_quotients,
-    centre_blocks,
-    denominators,
-    lowest,
-    neuron_products,
-    shift_lines,
-)
+from pyfaceau.landmarks.experts._ccnf_simd import FETCHED, GROUP, centre_blocks, neuron_products, shift_lines
+from pyfaceau.landmarks.experts._logistic_simd import TOGETHER, add_quotients, denominators, lowest
 from pyfaceau.weights.cache import array_digest, derived_arrays
 from pyfaceau.weights.models import CCNFPatches
 
@@ -33,7 +25,9 @@ _DIAGONAL.flags.writeable = False  # as the mapped matrices are: one kind of arr
 _MIN_ALPHA = 1e-4  # neurons below it do not contribute to a response (but do to Sigma)
 
 _tile_11, _tile_8, _tile_7, _tile_1 = (tile_product(1, vectors) for vectors in (11, 8, 7, 1))
-_centre_7, _centre_4, _centre_2 = (centre_blocks(vectors) for vectors in (7, 4, 2))
+#: Vectors of blocks that are centred together: the first-level cache has room for the most.
+_MOST, _SOME, _FEW = (4, 2, 1) if WIDE > LANES else (7, 4, 2)
+_centre_most, _centre_some, _centre_few = (centre_blocks(vectors) for vectors in (_MOST, _SOME, _FEW))
 _products, _products_and_last = neuron_products(with_last=False), neuron_products(with_last=True)
 
 
@@ -81,21 +75,19 @@ def _shift_columns(area, window, columns, stride):
 
 @kernel
 def _centre(columns, stride, window, first, vectors, centred, inverse_norms):
-    """Centre the next blocks of ``vectors`` eights, from the ``first`` on or a few before it.
+    """Centre the blocks of the next of ``vectors``, from the ``first`` on; returns how many, at most as many as fit.
 
-    Returns the first of them and their number, which fit into the cache.
+    There may be more of them than are left: the columns end in some that are of no use.
     """
-    left = vectors - first
-    if left >= 7:
-        _centre_7(columns, stride, window, first * LANES, centred, inverse_norms)
-        return first, 7
-    if left > 2:
-        first = max(0, vectors - 4) if left < 4 else first
-        _centre_4(columns, stride, window, first * LANES, centred, inverse_norms)
-        return first, 4
-    first = max(0, vectors - 2)
-    _centre_2(columns, stride, window, first * LANES, centred, inverse_norms)
-    return first, 2
+    left, at = vectors - first, first * WIDE
+    if left > _SOME:
+        _centre_most(columns, stride, window, at, centred, inverse_norms)
+        return _MOST
+    if left > _FEW:
+        _centre_some(columns, stride, window, at, centred, inverse_norms)
+        return _SOME
+    _centre_few(columns, stride, window, at, centred, inverse_norms)
+    return _FEW
 
 
 @kernel
@@ -118,25 +110,26 @@ def _unary(area, window, weights, twice_alpha, work, ahead, lines):
     """Sum of the neurons at every position of one area, row by row; fetches ``lines`` cache lines at ``ahead``."""
     columns, centred, inverse_norms, z, divisors, unary = work
     groups, stride, last = weights.shape[0], area.shape[0] * window, window * window - 1
-    eights = (last + LANES - 1) // LANES  # of positions but for the last, whose sums are of another order
-    positions, flat = eights * LANES, weights.reshape(-1)
+    whole = (last + WIDE - 1) // WIDE  # vectors of positions but for the last, whose sums are of another order
+    positions, flat = whole * WIDE, weights.reshape(-1)
     of_group = GROUP * positions + LANES
+    unwanted = groups * of_group  # a place for the sums of a vector that has the last position only
     _shift_columns(area, window, columns, stride)
-    first = 0
-    while first <= eights:
-        first, count = _centre(columns, stride, window, first, eights + 1, centred, inverse_norms)
-        left = last - first * LANES
+    first, vectors = 0, last // WIDE + 1
+    while first < vectors:
+        count = _centre(columns, stride, window, first, vectors, centred, inverse_norms)
+        left, here = last - first * WIDE, min(count, whole - first)
         for group in range(groups):
             row, to = group * weights.shape[1] * LANES, group * of_group
             last_to = to + GROUP * positions
-            for v in range(count):
-                at = to + (first + v) * LANES
-                if v == 0 and left < count * LANES:
+            for v in range(max(1, here)):
+                at, apart = (to + (first + v) * WIDE, positions) if here > 0 else (unwanted, 0)
+                if v == 0 and left < count * WIDE:
                     _products_and_last(
-                        centred, inverse_norms, v, left, flat, row, z, at, positions, last_to, ahead, lines
-                    )
-                elif v * LANES < left:
-                    _products(centred, inverse_norms, v, left, flat, row, z, at, positions, last_to, ahead, lines)
+                        centred, inverse_norms, v, left, flat, row, z, at, apart, last_to, ahead, lines
+                    )  # fmt: skip
+                else:
+                    _products(centred, inverse_norms, v, left, flat, row, z, at, apart, last_to, ahead, lines)
                 ahead, lines = ahead + LINE * FETCHED, lines - FETCHED
         first += count
     unary[:] = np.float32(0)
@@ -175,13 +168,13 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     window = responses.shape[1]
     cells = window * window
     width = sigma.shape[2] if sigma.shape[0] > 0 else cells
-    places = cells + 4 * LANES  # whole vectors, and as many of them as are worked on together
-    columns = _aligned(SUPPORT * side * window + 7 * LANES)
+    places = cells + WIDE + TOGETHER  # whole vectors, and as many of them as are worked on together
+    columns = _aligned(SUPPORT * side * window + _MOST * WIDE)
     columns[:] = np.float32(0)
     z = _aligned(weights.shape[1] * GROUP * places)
     z[:] = np.float32(0)
     divisors = _aligned(2 * GROUP * places).view(np.float64)
-    centred, inverse_norms = _aligned(7 * LANES * SUPPORT * SUPPORT), _aligned(7 * LANES)
+    centred, inverse_norms = _aligned(_MOST * WIDE * SUPPORT * SUPPORT), _aligned(_MOST * WIDE)
     unary, smooth = _aligned(places), _aligned(width)
     work = columns, centred, inverse_norms, z, divisors, unary
     lines = cells * width * 4 // LINE if sigma.shape[0] > 0 else 0
