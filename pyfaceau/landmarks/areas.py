@@ -133,8 +133,10 @@ def _sample_inside(gray, starts_x, starts_y, along_x, along_y, column, area):
     flat, out = gray.reshape(-1), area.reshape(-1)
     left = side % WIDE
     across = side - left if left <= _FEW else side
-    for y in range(side):
-        sample_row(flat, width, starts_x[y], starts_y[y], along_x, along_y, across, out, y * side)
+    for y in range(side - 1):  # whole vectors may spoil the beginning of the next line
+        sample_row(flat, width, starts_x[y], starts_y[y], along_x, along_y, max(across, WIDE), out, y * side)
+    y = side - 1
+    sample_row(flat, width, starts_x[y], starts_y[y], along_x, along_y, across, out, y * side)
     for x in range(across, side):
         sample_row(flat, width, along_x[x], along_y[x], starts_x, starts_y, side, column, 0)
         for y in range(side):
@@ -161,8 +163,8 @@ def _sample_anywhere(gray, starts_x, starts_y, along_x, along_y, area):
 def _cut_area(gray, m, along, starts, column, area):
     """Sample one area [a, a] through the destination-to-source map ``m`` [2, 3] (float32); 0 outside ``gray``.
 
-    ``along`` [2, a] holds what a column adds to a source position (x, y), in 1/1024 pixel. ``starts`` [2, a] (int32)
-    and ``column`` [a] (float32) are work space.
+    ``along`` [2, a or more] holds what a column adds to a source position (x, y), in 1/1024 pixel; up to `WIDE` there
+    are copies of the last one. ``starts`` [2, a] (int32) and ``column`` [a] (float32) are work space.
     """
     height, width = gray.shape
     side = area.shape[0]
@@ -235,11 +237,13 @@ def cut_areas(gray, mean, modes_t, centers, visible, scale, g, p, base, forward,
     similarity(base, reference, forward)
     _invert(forward, backward)
     view = nearest_view(centers, g[1:4])
-    along, starts, column = np.empty((2, side), np.int32), np.empty((2, side), np.int32), np.empty(side, np.float32)
+    columns = max(side, WIDE)
+    along, starts, column = np.empty((2, columns), np.int32), np.empty((2, side), np.int32), np.empty(side, np.float32)
     area_warp(backward, base[0], base[n], side, m)
-    for x in range(side):  # the same for all landmarks
-        along[0, x] = _nearest(np.float64(m[0, 0]) * x * 1024.0)
-        along[1, x] = _nearest(np.float64(m[1, 0]) * x * 1024.0)
+    for i in range(columns):  # the same for all landmarks
+        x = min(i, side - 1)
+        along[0, i] = _nearest(np.float64(m[0, 0]) * x * 1024.0)
+        along[1, i] = _nearest(np.float64(m[1, 0]) * x * 1024.0)
     for i in range(n):
         if visible[view, i]:
             area_warp(backward, base[i], base[n + i], side, m)
