@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES
+from pyfaceau._simd import LANES, WIDE
 from pyfaceau._simd_taps import tap_tile
 
-TAPS = 6  # kernel taps per pass of the innermost loop: 6 inputs x 2 maps fill the 16 vector registers of AVX2
-GROUP = 5  # maps that are summed together, where there are twice as many or more
-TILE = 1024  # floats of two output maps that stay in the first-level cache during all passes
+GROUP = 5 * WIDE // LANES  # maps that are summed together: twice as many sums fit the registers of AVX-512
+PLACES = 2 * WIDE  # where they are summed together
+PAIR_PLACES = 4 * WIDE  # and where the last maps are, which come in pairs
 STEP = 32  # runs are rounded up to this, so that the compiler's scalar remainder loop never runs
 
 CONV, DENSE, POST = 0, 1, 2
@@ -21,42 +21,7 @@ IDENTITY, RELU, PRELU, SIGMOID = 0, 1, 2, 3
 KIND, IN_MAPS, IN_H, IN_W, MAPS, H, W, ACT, POOL_X, POOL_Y, STRIDE_X, STRIDE_Y = range(12)
 OUT_H, OUT_W, WEIGHTS, BIAS, SLOPE, OFFSETS, N_TAPS, FIELDS = range(12, 20)
 
-_tile = tap_tile(GROUP, 2)
-
-
-@kernel(fastmath={"contract"})
-def accumulate(low, high, source, offsets, weights_low, weights_high, n):
-    """Add to two output runs the weighted inputs at every offset, six offsets in one pass over the run."""
-    for group in range(len(offsets) // TAPS):
-        t = TAPS * group
-        in0 = source[offsets[t] :]
-        in1 = source[offsets[t + 1] :]
-        in2 = source[offsets[t + 2] :]
-        in3 = source[offsets[t + 3] :]
-        in4 = source[offsets[t + 4] :]
-        in5 = source[offsets[t + 5] :]
-        a0, a1, a2 = weights_low[t], weights_low[t + 1], weights_low[t + 2]
-        a3, a4, a5 = weights_low[t + 3], weights_low[t + 4], weights_low[t + 5]
-        b0, b1, b2 = weights_high[t], weights_high[t + 1], weights_high[t + 2]
-        b3, b4, b5 = weights_high[t + 3], weights_high[t + 4], weights_high[t + 5]
-        for i in range(n):
-            v0, v1, v2, v3, v4, v5 = in0[i], in1[i], in2[i], in3[i], in4[i], in5[i]
-            a = low[i]
-            b = high[i]
-            a = a + a0 * v0
-            b = b + b0 * v0
-            a = a + a1 * v1
-            b = b + b1 * v1
-            a = a + a2 * v2
-            b = b + b2 * v2
-            a = a + a3 * v3
-            b = b + b3 * v3
-            a = a + a4 * v4
-            b = b + b4 * v4
-            a = a + a5 * v5
-            b = b + b5 * v5
-            low[i] = a
-            high[i] = b
+_tile, _pair = tap_tile(GROUP, PLACES // LANES), tap_tile(2, PAIR_PLACES // LANES)
 
 
 @kernel
@@ -160,37 +125,30 @@ def finish(raw, pitch, rows, op, weights, map_index, n_images, work, target):
 
 @kernel
 def convolve(op, weights, offsets, source, target, raw, capacity, n_images):
-    """Valid convolution, activation and pooling, two output maps at a time."""
+    """Valid convolution, activation and pooling, a group or a pair of output maps at a time."""
     pitch = op[IN_W]
     # From the first image's first output to the last image's last one.
     length = ((n_images - 1) * op[IN_H] + op[H] - 1) * pitch + op[W]
-    n_tiles = (length + TILE - 1) // TILE
-    tile = ((length + n_tiles - 1) // n_tiles + STEP - 1) // STEP * STEP
-    n_taps = op[N_TAPS]
-    taps = offsets[op[OFFSETS] : op[OFFSETS] + n_taps]
+    n_taps, at = op[N_TAPS], op[OFFSETS]
     size = capacity * op[OUT_H] * op[OUT_W]
-    # An even number of maps in groups, so that what is left still comes in pairs.
-    grouped = op[MAPS] // (2 * GROUP) * (2 * GROUP)
+    # Groups of an even number of maps, so that what is left still comes in pairs.
+    grouped = op[MAPS] // 10 * 10
     flat, pitch_of_raw = raw.reshape(-1), raw.shape[1]
-    for first in range(0, grouped, GROUP):
+    first = 0
+    while first < op[MAPS]:
         w, bias = op[WEIGHTS] + first * n_taps, op[BIAS] + first
-        for start in range(0, length, 2 * LANES):
-            _tile(source, start, offsets, op[OFFSETS], n_taps, weights, w, n_taps, bias, flat, start, pitch_of_raw)
-        for k in range(GROUP):
+        if first < grouped:
+            count = GROUP
+            for start in range(0, length, PLACES):
+                _tile(source, start, offsets, at, n_taps, weights, w, n_taps, bias, flat, start, pitch_of_raw)
+        else:
+            count = min(2, op[MAPS] - first)
+            for start in range(0, length, PAIR_PLACES):
+                _pair(source, start, offsets, at, n_taps, weights, w, n_taps, bias, flat, start, pitch_of_raw)
+        for k in range(count):
             to = target[(first + k) * size :]
             finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[GROUP:], to)
-    for first in range(grouped, op[MAPS], 2):
-        w = op[WEIGHTS] + first * n_taps
-        for start in range(0, length, tile):
-            n = (min(tile, length - start) + STEP - 1) // STEP * STEP
-            low = raw[0, start : start + n]
-            high = raw[1, start : start + n]
-            low[:] = weights[op[BIAS] + first]
-            high[:] = weights[op[BIAS] + first + 1]
-            accumulate(low, high, source[start:], taps, weights[w:], weights[w + n_taps :], n)
-        for k in range(min(2, op[MAPS] - first)):
-            to = target[(first + k) * size :]
-            finish(raw[k], pitch, op[IN_H], op, weights, first + k, n_images, raw[GROUP:], to)
+        first += count
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})

@@ -10,15 +10,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import _FUSE, _data, _load, _splat, _vector_at, vectors_of
 
 
 @cache
-def tap_tile(maps: int, vectors: int) -> Any:
-    """An intrinsic for ``maps`` output maps of a convolution at ``8 vectors`` neighbouring places.
+def tap_tile(maps: int, eights: int) -> Any:
+    """An intrinsic for ``maps`` output maps of a convolution at ``8 eights`` neighbouring places.
 
     The returned function has the signature ``(source, start, offsets, first, taps, weights, at, stride, bias, out, to,
-    out_stride)``; arrays are flat, ``offsets`` is int64, the others are float32. For m < maps and i < 8 vectors,
+    out_stride)``; arrays are flat, ``offsets`` is int64, the others are float32. For m < maps and i < 8 eights,
     ``out[to + m out_stride + i]`` becomes ``weights[bias + m]`` plus the sum over k < taps of ``weights[at + m stride
     + k] * source[start + offsets[first + k] + i]``, as one chain of fused operations in the order of k. Nothing is
     checked: the caller answers for the bounds.
@@ -37,24 +37,22 @@ def tap_tile(maps: int, vectors: int) -> Any:
                 return [builder.gep(base, [builder.mul(step, ir.Constant(index, m))]) for m in range(maps)]
 
             weight_rows, target_rows = rows(kernels, args[7]), rows(target, args[11])
+            chunks = vectors_of(eights)
             sums = []
             for bias_of_map in rows(biases, ir.Constant(index, 1)):
-                begin = _splat(builder, builder.load(bias_of_map))
-                slots = [cgutils.alloca_once(builder, begin.type) for _ in range(vectors)]
-                for slot in slots:
-                    builder.store(begin, slot)
-                sums.append(slots)
+                bias_value = builder.load(bias_of_map)
+                sums.append([cgutils.alloca_once_value(builder, _splat(builder, bias_value, n)) for _, n in chunks])
             with cgutils.for_range(builder, args[4]) as loop:
                 line = builder.gep(inputs, [builder.load(builder.gep(steps, [loop.index]))])
-                loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
+                loaded = [_load(builder, line, at, n) for at, n in chunks]
                 for weight_row, slots in zip(weight_rows, sums, strict=True):
-                    spread = _splat(builder, builder.load(builder.gep(weight_row, [loop.index])))
+                    weight = builder.load(builder.gep(weight_row, [loop.index]))
                     for values, slot in zip(loaded, slots, strict=True):
-                        term = builder.fmul(spread, values, flags=_FUSE)
+                        term = builder.fmul(_splat(builder, weight, values.type.count), values, flags=_FUSE)
                         builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
             for row, slots in zip(target_rows, sums, strict=True):
-                for v, slot in enumerate(slots):
-                    builder.store(builder.load(slot), _vector_at(builder, row, LANES * v), align=4)
+                for (at, n), slot in zip(chunks, slots, strict=True):
+                    builder.store(builder.load(slot), _vector_at(builder, row, at, n), align=4)
             return context.get_dummy_value()
 
         size = types.intp

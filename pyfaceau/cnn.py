@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau import _cnn as op
-from pyfaceau._cnn import FIELDS, STEP, TAPS, run_network
+from pyfaceau._cnn import FIELDS, run_network
 from pyfaceau.errors import ModelError
 from pyfaceau.weights.models import CNN, Conv, Dense, MaxPool, PReLU, ReLU, Sigmoid
 
@@ -79,9 +79,8 @@ class Packer:
             )
         row = self._row(op.CONV, n_out, self.height - kh + 1, self.width - kw + 1)
         n_taps = n_in * kh * kw
-        padded = -(-n_taps // TAPS) * TAPS
-        packed = np.zeros((n_out + n_out % 2, padded), np.float32)
-        packed[:n_out, :n_taps] = kernels.reshape(n_out, n_taps)
+        packed = np.zeros((n_out + n_out % 2, n_taps), np.float32)
+        packed[:n_out] = kernels.reshape(n_out, n_taps)
         padded_bias = np.zeros(n_out + n_out % 2, np.float32)
         padded_bias[:n_out] = bias
         plane = self.batch * self.height * self.width
@@ -90,11 +89,10 @@ class Packer:
             + np.arange(kh)[None, :, None] * self.width
             + np.arange(kw)[None, None, :]
         ).ravel()
-        row[op.WEIGHTS], row[op.BIAS], row[op.N_TAPS] = self._store(packed), self._store(padded_bias), padded
+        row[op.WEIGHTS], row[op.BIAS], row[op.N_TAPS] = self._store(packed), self._store(padded_bias), n_taps
         row[op.OFFSETS] = self.n_offsets
-        # Padding taps have weight zero and read what the last true tap reads.
-        self.offsets.append(np.concatenate([taps, np.full(padded - n_taps, taps[-1])]).astype(np.int64))
-        self.n_offsets += padded
+        self.offsets.append(taps.astype(np.int64))
+        self.n_offsets += n_taps
         self._push(row)
 
     def dense(self, layer: Dense) -> None:
@@ -204,8 +202,8 @@ class Network:
         )
         weights = np.concatenate(packer.weights) if packer.weights else np.zeros(1, np.float32)
         offsets = np.concatenate(packer.offsets) if packer.offsets else np.zeros(1, np.int64)
-        # A run rounded up to STEP reads and writes a little behind the last map, pooling one row further.
-        margin = STEP + max(row[op.IN_W] for row in packer.rows)
+        # A run of whole vectors reads and writes a little behind the last map, pooling one row further.
+        margin = op.PAIR_PLACES + max(row[op.IN_W] for row in packer.rows)
         work = np.zeros((2, batch * packer.largest + margin), np.float32)
         raw = np.zeros((op.GROUP + 2, batch * packer.largest_raw + margin), np.float32)
         return cls(

@@ -1,4 +1,4 @@
-"""Vector code of the face analysis: eight pixels, or the four values of one pixel, at a time.
+"""Vector code of the face analysis: a vector of pixels, or the four values of one pixel, at a time.
 
 As in `pyfaceau._simd`, these functions emit LLVM IR, which LLVM lowers to whatever the processor has. Nothing is
 checked: callers answer for the bounds.
@@ -14,11 +14,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import LANES, _data, _load, _splat, _vector_at
+from pyfaceau._simd import WIDE, _data, _load, _vector_at
 
 _BYTE, _WORD, _INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_WORDS = ir.VectorType(_WORD, LANES)
-_SINGLES = ir.VectorType(ir.FloatType(), LANES)
+_WORDS, _SINGLES = ir.VectorType(_WORD, WIDE), ir.VectorType(ir.FloatType(), WIDE)
+WARPED = WIDE // 4  # pixels that are warped at a time
 _QUAD = ir.VectorType(ir.FloatType(), 4)
 # cos and sin of 20, 40, 60, 80 degrees, to the reference's four digits.
 _UX, _UY = (0.9397, 0.7660, 0.5, 0.1736), (0.3420, 0.6428, 0.8660, 0.9848)
@@ -29,7 +29,7 @@ def _lanes(numbers: Any) -> Any:
     return ir.Constant(ir.VectorType(_WORD, len(numbers)), numbers)
 
 
-def _all(value: int, count: int = LANES) -> Any:
+def _all(value: int, count: int = WIDE) -> Any:
     return _lanes([value] * count)
 
 
@@ -51,9 +51,9 @@ def _steps(builder: Any, first: Any, last: Any, step: int = 1) -> Any:
 def warp_row(typingctx, pixels, pitch, places, right, down, inside, inside_at, first, last, out, to):
     """Sample a row of colours, all of whose taps lie in the picture: ``out[to + 3 x + c]`` for first <= x < last.
 
-    ``places[x]`` is the flat index of the pixel above and to the left, ``right[x]`` and ``down[x]`` the distance from
-    it in 1/32 px (int32); rows of ``pixels`` are ``pitch`` bytes long. Colours are rounded half up, and black where
-    ``inside[inside_at + x]`` is 0. Reads one byte behind the last tap, and writes 0 behind the last colour.
+    There are `WARPED` of them at least. ``places[x]`` is the flat index of the pixel above and to the left,
+    ``right[x]`` and ``down[x]`` the distance from it in 1/32 px (int32); rows of ``pixels`` are ``pitch`` bytes long.
+    Colours are rounded half up, and black where ``inside[inside_at + x]`` is 0. Reads two bytes behind the last tap.
     """
 
     def generate(context, builder, signature, args):
@@ -61,31 +61,53 @@ def warp_row(typingctx, pixels, pitch, places, right, down, inside, inside_at, f
         rows = source, builder.gep(source, [args[1]])
         tables = [_data(context, builder, signature, args, i) for i in (2, 3, 4)]
         masks = _data(context, builder, signature, args, 5, args[6])
-        colour = ir.VectorType(_BYTE, 4)
-        with _steps(builder, args[7], args[8]) as (x, _):
-            place, share_x, share_y = (builder.load(builder.gep(table, [x])) for table in tables)
-            place = builder.zext(place, _INDEX)
+        half, group = ir.IntType(16), range(WARPED)
 
-            def taps(offset: int) -> Any:
-                """Four bytes of the row above, then of the row below."""
-                at = [builder.add(place, ir.Constant(_INDEX, offset))]
-                pair = (
-                    builder.load(builder.bitcast(builder.gep(row, at), colour.as_pointer()), align=1) for row in rows
-                )
-                return builder.zext(builder.shuffle_vector(*pair, _lanes(range(8))), _WORDS)
+        def pick(values: Any, one_pixel: Any, step: int, absent: Any = None) -> Any:
+            """Of every pixel, whose values are ``step`` apart, the elements ``one_pixel``; None for ``absent``."""
+            other = ir.Constant(values.type, [absent or 0] * values.type.count)
+            lanes = [values.type.count if k is None else step * i + k for i in group for k in one_pixel]
+            return builder.shuffle_vector(values, other, _lanes(lanes))
 
-            def between(a: Any, b: Any, share: Any, count: int) -> Any:
-                return builder.add(builder.shl(a, _all(5, count)), builder.mul(share, builder.sub(b, a)))
+        def vector(values: Any, kind: Any) -> Any:
+            count = values.type.count * values.type.element.width // kind.width
+            return builder.bitcast(values, ir.VectorType(kind, count))
 
-            across = between(taps(0), taps(3), _splat(builder, share_x), 8)
-            above, below = (builder.shuffle_vector(across, across, _lanes(range(k, k + 4))) for k in (0, 4))
-            total = between(above, below, _quad_splat(builder, share_y), 4)
-            total = builder.lshr(builder.add(total, _all(512, 4)), _all(10, 4))
-            value = builder.bitcast(builder.trunc(total, colour), _WORD)
-            mask = builder.sub(ir.Constant(_WORD, 0), builder.zext(builder.load(builder.gep(masks, [x])), _WORD))
-            value = builder.and_(value, builder.and_(mask, ir.Constant(_WORD, 0xFFFFFF)))
+        def between(a: Any, b: Any, share: Any) -> Any:
+            five = ir.Constant(a.type, [5] * a.type.count)
+            return builder.add(builder.shl(a, five), builder.mul(share, builder.sub(b, a)))
+
+        def several(x: Any) -> None:
+            place = builder.gep(tables[0], [x])
+            taps = ir.Constant(ir.VectorType(_INDEX, 2 * WARPED), ir.Undefined)
+            for i in group:
+                at = builder.zext(builder.load(builder.gep(place, [ir.Constant(_INDEX, i)])), _INDEX)
+                for k, row in enumerate(rows):
+                    eight = builder.bitcast(builder.gep(row, [at]), _INDEX.as_pointer())
+                    taps = builder.insert_element(taps, builder.load(eight, align=1), ir.Constant(_WORD, 2 * i + k))
+            taps = vector(taps, _BYTE)
+            share_x, share_y = (_load(builder, builder.gep(table, [x]), 0, WARPED) for table in tables[1:])
+            # 16 bits for each of four colours above and four below; the fourth is a neighbour's and not used.
+            near, far = (
+                vector(pick(taps, [b for k in (0, 8) for c in range(4) for b in (k + t + c, None)], 16), half)
+                for t in (0, 3)
+            )
+            across = between(near, far, pick(vector(share_x, half), [0] * 8, 2))
+            above, below = (
+                vector(pick(across, [b for c in range(4) for b in (k + c, None)], 8), _WORD) for k in (0, 4)
+            )
+            total = between(above, below, pick(share_y, [0] * 4, 1))
+            total = builder.lshr(builder.add(total, _all(512, 4 * WARPED)), _all(10, 4 * WARPED))
+            colours = pick(builder.trunc(total, ir.VectorType(_BYTE, 4 * WARPED)), range(3), 4)
+            mask = pick(builder.load(_vector_at(builder, builder.gep(masks, [x]), 0, WARPED), align=1), [0] * 3, 1)
+            colours = builder.select(builder.icmp_unsigned("!=", mask, mask.type(None)), colours, mask.type(None))
             slot = builder.gep(target, [builder.mul(x, ir.Constant(_INDEX, 3))])
-            builder.store(value, builder.bitcast(slot, _WORD.as_pointer()), align=1)
+            builder.store(colours, _vector_at(builder, slot, 0, 3 * WARPED), align=1)
+
+        last = builder.sub(args[8], ir.Constant(_INDEX, WARPED))
+        with _steps(builder, args[7], last, WARPED) as (x, _):
+            several(x)
+        several(last)  # may redo some of the group before
         return context.get_dummy_value()
 
     size = types.intp
@@ -118,7 +140,7 @@ def _orientation(builder: Any, dx: Any, dy: Any, line: int) -> Any:
     )
     best, found = across, zero
     for o, (ux, uy) in enumerate(zip(_UX, _UY, strict=True), 1):
-        parts = (builder.fmul(a, ir.Constant(_SINGLES, [u] * LANES)) for a, u in ((across, ux), (along, uy)))
+        parts = (builder.fmul(a, ir.Constant(_SINGLES, [u] * WIDE)) for a, u in ((across, ux), (along, uy)))
         projection = builder.fadd(*parts)
         more = builder.fcmp_ordered(">", projection, best)
         best = builder.select(more, projection, best)
@@ -136,8 +158,8 @@ def orient_row(width: int, line: int, red_first: bool) -> Any:
 
     The returned function has the signature ``(planes, above, here, below, first, last, cells, magnitude, places)``:
     rows of ``planes`` (flat uint8) start at ``above``, ``here`` and ``below``, one of ``width`` pixels for each of
-    blue, green and red. For first <= x < last, rounded up to eight, ``magnitude[x]`` (float32) is the length of the
-    gradient of the channel in which it is strongest, and ``places[x]`` (int32) is ``line`` times its direction
+    blue, green and red. For first <= x < last, rounded up to whole vectors, ``magnitude[x]`` (float32) is the length of
+    the gradient of the channel in which it is strongest, and ``places[x]`` (int32) is ``line`` times its direction
     0 .. 17, plus ``cells[x]``. Ties go to blue, then green, or, if ``red_first``, to red, then green.
     """
 
@@ -147,16 +169,14 @@ def orient_row(width: int, line: int, red_first: bool) -> Any:
             source = _data(context, builder, signature, args, 0)
             cell, size, place = (_data(context, builder, signature, args, i) for i in (6, 7, 8))
             root = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_SINGLES, [_SINGLES]), f"llvm.sqrt.v{LANES}f32"
+                builder.module, ir.FunctionType(_SINGLES, [_SINGLES]), f"llvm.sqrt.v{WIDE}f32"
             )
-            with _steps(builder, args[4], args[5], LANES) as (x, _):
+            with _steps(builder, args[4], args[5], WIDE) as (x, _):
 
                 def pixels(row: int, channel: int, offset: int) -> Any:
                     at = builder.add(builder.add(args[1 + row], x), ir.Constant(_INDEX, channel * width + offset))
-                    eight = ir.VectorType(_BYTE, LANES).as_pointer()
-                    return builder.zext(
-                        builder.load(builder.bitcast(builder.gep(source, [at]), eight), align=1), _WORDS
-                    )
+                    many = ir.VectorType(_BYTE, WIDE).as_pointer()
+                    return builder.zext(builder.load(builder.bitcast(builder.gep(source, [at]), many), align=1), _WORDS)
 
                 blue, green, red = (_gradient(builder, pixels, channel) for channel in range(3))
                 if red_first:
@@ -164,10 +184,10 @@ def orient_row(width: int, line: int, red_first: bool) -> Any:
                 else:
                     dx, dy, square = _stronger(builder, _stronger(builder, red, green), blue)
                 found = _orientation(builder, dx, dy, line)
-                found = builder.add(found, _load(builder, builder.gep(cell, [x])))
-                builder.store(found, _vector_at(builder, builder.gep(place, [x])), align=4)
+                found = builder.add(found, _load(builder, builder.gep(cell, [x]), 0, WIDE))
+                builder.store(found, _vector_at(builder, builder.gep(place, [x]), 0, WIDE), align=4)
                 length = builder.call(root, [builder.sitofp(square, _SINGLES)])
-                builder.store(length, _vector_at(builder, builder.gep(size, [x])), align=4)
+                builder.store(length, _vector_at(builder, builder.gep(size, [x]), 0, WIDE), align=4)
             return context.get_dummy_value()
 
         size = types.intp

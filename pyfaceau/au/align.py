@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
 from pyfaceau._linalg import svd_square
-from pyfaceau.au._vectors import warp_row
+from pyfaceau.au._vectors import WARPED, warp_row
 from pyfaceau.au.mask import _mask
 from pyfaceau.errors import ModelError, PyfaceauError
 from pyfaceau.gray import gray_picture
@@ -225,13 +225,12 @@ def _warp(pixels, height, width, warp, mask, first, last, face):
     for y in range(size):
         row_x = np.int32(np.rint((i12 * y + i13) * 1024.0)) + _HALF_STEP
         row_y = np.int32(np.rint((i22 * y + i23) * 1024.0)) + _HALF_STEP
-        # The last column apart: the vector code writes one byte too many.
-        begin, end = np.int64(first[y]), min(np.int64(last[y]) + 1, size - 1)
-        if begin < end and _within(row_x, row_y, steps, begin, end - 1, height, width):
+        begin, end = np.int64(first[y]), np.int64(last[y]) + 1
+        if end - begin >= WARPED and _within(row_x, row_y, steps, begin, end - 1, height, width):
             _places(row_x, row_y, steps, np.int32(3 * width), places, right, down)
             warp_row(pixels, 3 * width, places, right, down, inside, y * size, begin, end, colours, 3 * y * size)
             begin = end
-        for x in range(begin, last[y] + 1):
+        for x in range(begin, end):
             if mask[y, x]:
                 fx, fy = np.int64(row_x + steps[0, x]) >> 5, np.int64(row_y + steps[1, x]) >> 5
                 _sample(pixels, height, width, fx, fy, face[y, 3 * x : 3 * x + 3])

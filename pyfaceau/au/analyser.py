@@ -25,7 +25,7 @@ REPREDICTED = 3000
 """So many successful frames are predicted again with the final medians (part 3 §7)."""
 
 _HOG_BINS = medians.make_bins(medians.HOG_BINS, *medians.HOG_RANGE, floor=0.0)
-_GEOMETRY_BINS = medians.make_bins(medians.GEOMETRY_BINS, *medians.GEOMETRY_RANGE)
+_GEOMETRY_BINS = medians.make_bins(medians.GEOMETRY_BINS, *medians.GEOMETRY_RANGE, run=1024)
 
 
 @dataclass(eq=False, slots=True)

@@ -19,27 +19,30 @@ HOG_BINS, HOG_RANGE = 1000, (-0.005, 1.0)
 GEOMETRY_BINS, GEOMETRY_RANGE = 10000, (-60.0, 60.0)
 
 _BLOCK = 256  # values whose bins are computed in one go
+_LINE = 16  # counts in a cache line
 
 
 @dataclass(frozen=True)
 class Bins:
     """Equal bins over low..high: bin = trunc(clamp(value * scale + shift)); ``centres`` f64 (number,).
 
-    Medians below `floor` are raised to it.
+    Medians below `floor` are raised to it. Histograms keep `run` neighbouring bins of an entry side by side, then the
+    same bins of the next entry; a power of two.
     """
 
     scale: float
     shift: float
     floor: float
     centres: NDArray[np.float64]
+    run: int
 
 
-def make_bins(number: int, low: float, high: float, floor: float = -np.inf) -> Bins:
+def make_bins(number: int, low: float, high: float, floor: float = -np.inf, run: int = _LINE) -> Bins:
     """Bins over low..high; roundings as the reference's."""
     length = high - low
     per_length = 1.0 / length
     centres = low + np.arange(number) * (length / number) + 0.5 * length / number
-    return Bins(number * per_length, (-low * number) * per_length, floor, np.maximum(centres, floor))
+    return Bins(number * per_length, (-low * number) * per_length, floor, np.maximum(centres, floor), run)
 
 
 class RunningMedian:
@@ -59,12 +62,13 @@ class RunningMedian:
         self.bins = bins
         self.median = np.zeros(size) if median is None else median
         self.count = 0
-        self._counts = np.zeros((size, bins.centres.shape[0]), np.int32)
+        counts = np.zeros(size * -(-bins.centres.shape[0] // bins.run) * bins.run + _LINE, np.int32)
+        self._counts = counts[-counts.ctypes.data // 4 % _LINE :]  # on cache lines
         # Of the median's bin: its index, the samples below it, the samples in it.
         self._position = np.zeros(size, np.int32)
         self._below = np.zeros(size, np.int32)
         self._here = np.zeros(size, np.int32)
-        self._bins = np.zeros(_BLOCK, np.int32)
+        self._work = np.zeros(_BLOCK, np.int32), np.zeros(_BLOCK, np.int32)
 
     def update(self, values: NDArray[np.float64], valid: bool) -> bool:
         """Count `values` f64 (size,) if `valid`; returns whether the median may have changed.
@@ -75,8 +79,8 @@ class RunningMedian:
         if valid:
             self.count += 1
             _count(
-                values, self.bins.scale, self.bins.shift, self.bins.centres, (self.count + 1) // 2,
-                self._counts, self._position, self._below, self._here, self._bins, self.median,
+                values, self.bins.scale, self.bins.shift, self.bins.centres, (self.count + 1) // 2, self._counts,
+                self.bins.run.bit_length() - 1, self._position, self._below, self._here, *self._work, self.median,
             )  # fmt: skip
         if self.count == 0:
             self.median[:] = self.bins.centres[0]
@@ -86,34 +90,56 @@ class RunningMedian:
 
 
 @kernel
-def _count(values, scale, shift, centres, rank, counts, position, below, here, bins, median):
-    """Add one sample per row of `counts` and move each median to the first bin whose cumulative count >= rank."""
+def _count(values, scale, shift, centres, rank, counts, bits, position, below, here, bins, movers, median):
+    """Add one sample per histogram and move each median to the first bin whose cumulative count >= rank.
+
+    Entry i counts bin b at ``counts[_place(i, b, size, bits)]``.
+    """
     top = np.float64(centres.shape[0] - 1)
-    size, width = counts.shape
-    flat, one = counts.reshape(-1), np.int32(1)
+    size, one = values.shape[0], np.int32(1)
     for first in range(0, size, _BLOCK):
         last = min(first + _BLOCK, size)
         # Bins first, in vectors; not a number goes to bin 0 as well.
         for i in range(first, last):
             place = values[i] * scale + shift
             bins[i - first] = np.int32(min(place, top) if place > 0.0 else 0.0)
-        # Every entry's histogram is a page of its own: without this each would wait for the memory in turn.
+        # Without this each entry would wait for the memory in turn.
         for i in range(first, last):
-            fetch(flat, i * width + bins[i - first])
-        for i in range(first, last):
-            bin_, start = bins[i - first], i * width
-            flat[start + bin_] += one
-            j, lower, at = position[i], below[i], here[i]
+            fetch(counts, _place(i, bins[i - first], size, bits))
+        n = 0
+        for index in range(first, last):
+            i = np.uint64(index)
+            bin_, j = bins[i - np.uint64(first)], position[i]
+            counts[_place(i, bin_, size, bits)] += one
             # Sums instead of branches: which side a sample falls on cannot be foretold.
-            lower += np.int32(bin_ < j)
-            at += np.int32(bin_ == j)
+            lower = below[i] + np.int32(bin_ < j)
+            at = here[i] + np.int32(bin_ == j)
+            below[i], here[i], median[i] = lower, at, centres[np.uint64(j)]
+            # Most medians stay: those that do not are written down, and moved when their counts have arrived.
+            movers[np.uint64(n)] = index
+            n += np.int64(lower >= rank) + np.int64(lower + at < rank)
+        for k in range(n):
+            i = np.uint64(movers[k])
+            fetch(counts, _place(i, position[i] + (-1 if below[i] >= rank else 1), size, bits))
+        for k in range(n):
+            i = np.uint64(movers[k])
+            j, lower, at = position[i], below[i], here[i]
             while lower >= rank:
                 j -= 1
-                at = flat[start + j]
+                at = counts[_place(i, j, size, bits)]
                 lower -= at
             while lower + at < rank:
                 lower += at
                 j += 1
-                at = flat[start + j]
-            position[i], below[i], here[i] = j, lower, at
-            median[i] = centres[j]
+                at = counts[_place(i, j, size, bits)]
+            position[i], below[i], here[i], median[i] = j, lower, at, centres[j]
+
+
+@kernel
+def _place(entry, bin_, size, bits):
+    """Where an entry's bin is counted: runs of ``2 ** bits`` bins, those of all ``size`` entries one after another.
+
+    Most values lie in few bins, so that the pages in use are few, and neighbours.
+    """
+    wide = np.int64(bin_)
+    return np.uint64((((wide >> bits) * size + np.int64(entry)) << bits) + (wide & ((1 << bits) - 1)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES
+from pyfaceau._simd import WIDE
 from pyfaceau.au._vectors import orient_row, vote_row
 from pyfaceau.errors import PyfaceauError
 
@@ -36,9 +36,9 @@ _TEXTURE = np.float32(0.4714)
 _ENERGY_FLOOR = np.float32(0.0001)
 # Per column: where its left cell's votes start, and the shares of the left and the right cell. Longer than a row by
 # what vectors hang over.
-_CELL_X = (np.arange(SIZE + LANES) - 4) >> 3
+_CELL_X = (np.arange(SIZE + WIDE) - 4) >> 3
 _CELL_START = (2 * (_CELL_X + 1)).astype(np.int32)
-_RIGHT_SHARE = ((np.arange(SIZE + LANES) + 0.5) / CELL - 0.5 - _CELL_X).astype(np.float32)
+_RIGHT_SHARE = ((np.arange(SIZE + WIDE) + 0.5) / CELL - 0.5 - _CELL_X).astype(np.float32)
 _LEFT_SHARE = (1 - _RIGHT_SHARE).astype(np.float32)
 _SHARES = np.stack([_LEFT_SHARE, _LEFT_SHARE, _RIGHT_SHARE, _RIGHT_SHARE], axis=1).ravel()
 
@@ -76,9 +76,9 @@ class FhogScratch:
         self.arrays = (
             np.zeros((CELLS + 2) * (CELLS + 2) * _ORIENTATIONS, np.float32),
             np.zeros((CELLS, CELLS), np.float32),
-            np.zeros(3 * 3 * SIZE + 2 * LANES, np.uint8),
-            np.zeros(SIZE + LANES, np.float32),
-            np.zeros(SIZE + LANES, np.int32),
+            np.zeros(3 * 3 * SIZE + 2 * WIDE, np.uint8),
+            np.zeros(SIZE + WIDE, np.float32),
+            np.zeros(SIZE + WIDE, np.int32),
             np.zeros(_ORIENTATIONS * _VOTES_LINE, np.float32),
         )
 

@@ -5,8 +5,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numba import njit
 
 from pyfaceau import _cnn
+from pyfaceau._simd_taps import tap_tile
 from pyfaceau.cnn import Network, pooled_size
 from pyfaceau.errors import ModelError
 from pyfaceau.tests.cnn_twin import evaluate, max_pool
@@ -153,15 +155,24 @@ def test_images_of_another_shape_are_refused() -> None:
         network(np.zeros((1, 1, 8, 9), np.float32))
 
 
-def test_accumulate_adds_weighted_shifted_runs() -> None:
+@pytest.mark.parametrize(("maps", "eights"), [(1, 1), (2, 3), (3, 4)])
+def test_a_tile_sums_weighted_shifted_runs(maps: int, eights: int) -> None:
     rng = np.random.default_rng(7)
-    source, n = floats(rng, 200), 64
-    offsets = rng.integers(0, 100, 12)
-    low, high = floats(rng, 2, 12)
-    runs = np.stack([source[o : o + n] for o in offsets])
-    result = np.ones((2, n), np.float32)
-    _cnn.accumulate(result[0], result[1], source, offsets, low, high, n)
-    np.testing.assert_allclose(result, np.stack([1 + low @ runs, 1 + high @ runs]), atol=1e-5)
+    tile, n, taps = tap_tile(maps, eights), 8 * eights, 12
+
+    @njit
+    def run(source, offsets, weights, out):
+        tile(source, 3, offsets, 1, taps, weights, 4, taps + 1, 1, out, 2, n + 5)
+
+    source, offsets, weights = floats(rng, 200), rng.integers(0, 100, taps + 1), floats(rng, 4 + maps * (taps + 1))
+    out = np.zeros(2 + maps * (n + 5), np.float32)
+    run(source, offsets, weights, out)
+    runs = np.stack([source[3 + o : 3 + o + n] for o in offsets[1:]])
+    rows = weights[4:].reshape(maps, -1)[:, :taps]
+    expected = weights[1 : 1 + maps, None] + rows @ runs
+    result = out[2:].reshape(maps, -1)
+    np.testing.assert_allclose(result[:, :n], expected, atol=1e-5)
+    assert not out[:2].any() and not result[:, n:].any()
 
 
 def test_activations_equal_their_formulas() -> None:
