@@ -86,16 +86,26 @@ def _dense(layer: Dense, n_maps: int) -> Step:
     return large
 
 
+@kernel
+def max_pool(maps, ky, kx, sy, sx, out):
+    """Greatest values of ``maps`` (h, w, n) in windows ky x kx, sy and sx apart, cut off at the edges."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            best = out[y, x]
+            for c in range(best.size):
+                best[c] = maps[y * sy, x * sx, c]
+            for row in range(y * sy, min(y * sy + ky, maps.shape[0])):
+                for column in range(x * sx, min(x * sx + kx, maps.shape[1])):
+                    values = maps[row, column]
+                    for c in range(best.size):
+                        best[c] = max(best[c], values[c])
+
+
 def _pooling(layer: MaxPool, height: int, width: int, n_maps: int) -> Step:
     out = np.empty((height, width, n_maps), np.float32)
 
     def step(maps: Maps) -> Maps:
-        out[:] = -np.inf
-        for y in range(layer.ky):
-            for x in range(layer.kx):
-                part = maps[y :: layer.sy, x :: layer.sx][:height, :width]
-                best = out[: part.shape[0], : part.shape[1]]
-                np.maximum(best, part, out=best)
+        max_pool(np.ascontiguousarray(maps), layer.ky, layer.kx, layer.sy, layer.sx, out)
         return out
 
     return step
