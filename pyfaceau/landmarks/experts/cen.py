@@ -45,14 +45,15 @@ def _gather(lines, window, blocks):
     for c in range(SUPPORT):
         for r in range(SUPPORT):
             to = (c * SUPPORT + r) * ((window * window >> 1) + LANES)
+            # Where the first odd position of the first two columns lies: row 1 of one, row 0 of the next.
+            start = ((1 - (r & 1)) * side + c) * length + (r + 1 >> 1)
+            following = ((r & 1) * side + c + 1) * length + (r >> 1)
             for column in range(window):
-                first = 1 - (column & 1)  # row of the column's first odd position
-                start = (((first + r) & 1) * side + c + column) * length + (first + r >> 1)
-                count = window - first + 1 >> 1
+                count = window + (column & 1) >> 1
                 move(flat, start, blocks, to)  # whole vectors: what is too much is overwritten by the next column
                 for i in range(LANES, count, LANES):
                     move(flat, start + i, blocks, to + i)
-                to += count
+                to, start, following = to + count, following, start + 2 * length
 
 
 @kernel
