@@ -16,10 +16,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _VECTOR, LANES, _data, _load, _vector_at
+from pyfaceau._simd import _FUSE, _VECTOR, LANES, WIDE, _data, _load, _vector_at
 
 _STEPS = 32  # of the table, per octave
-_WORDS, _WIDE = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.DoubleType(), LANES)
+_WORDS, _DOUBLES = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.DoubleType(), LANES)
 _PER_LOG = float.fromhex("0x1.71547652b82fep+0") * _STEPS  # 32 / log 2
 _CUBIC = (  # of r in units of log 2 / 32, from the third power down to the first
     float.fromhex("0x1.c6af84b912394p-5") / _STEPS**3,
@@ -40,9 +40,25 @@ def _powers() -> list[int]:
     return [int(bits) - (i << 47) for i, bits in enumerate(values.view(np.int64))]
 
 
+def _powers_at(builder: Any, entries: Any) -> Any:
+    """The table's ``entries`` [8]: out of four registers where they hold eight 64-bit numbers, else out of memory."""
+    if WIDE == 2 * LANES:
+        rows = [ir.Constant(_WORDS, _powers()[i : i + LANES]) for i in range(0, _STEPS, LANES)]
+        kind = ir.FunctionType(_WORDS, [_WORDS] * 3)
+        pick = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.q.512")
+        low, high = (builder.call(pick, [first, entries, second]) for first, second in (rows[:2], rows[2:]))
+        return builder.select(builder.icmp_signed("<", entries, ir.Constant(_WORDS, [2 * LANES] * LANES)), low, high)
+    table = ir.Constant(ir.ArrayType(ir.IntType(64), _STEPS), _powers())
+    table, powers = cgutils.global_constant(builder, "powers", table), ir.Constant(_WORDS, ir.Undefined)
+    for lane in (ir.Constant(ir.IntType(32), i) for i in range(LANES)):
+        place = builder.gep(table, [ir.Constant(ir.IntType(64), 0), builder.extract_element(entries, lane)])
+        powers = builder.insert_element(powers, builder.load(place), lane)
+    return powers
+
+
 def _exponential(builder: Any, x: Any) -> Any:
     def constant(value: float) -> Any:
-        return ir.Constant(_WIDE, [value] * LANES)
+        return ir.Constant(_DOUBLES, [value] * LANES)
 
     def integer(value: int) -> Any:
         return ir.Constant(_WORDS, [value] * LANES)
@@ -50,18 +66,12 @@ def _exponential(builder: Any, x: Any) -> Any:
     def fused(a: Any, b: Any, c: Any) -> Any:
         return builder.fadd(builder.fmul(a, b, flags=_FUSE), c, flags=_FUSE)
 
-    steps = builder.fmul(builder.fpext(x, _WIDE), constant(_PER_LOG), flags=_FUSE)
+    steps = builder.fmul(builder.fpext(x, _DOUBLES), constant(_PER_LOG), flags=_FUSE)
     shifted = builder.fadd(steps, constant(_MAGIC), flags=_FUSE)
     r = builder.fsub(steps, builder.fsub(shifted, constant(_MAGIC)), flags=_FUSE)
     bits = builder.bitcast(shifted, _WORDS)
-    entry = builder.and_(bits, integer(_STEPS - 1))
-    kind = ir.ArrayType(ir.IntType(64), _STEPS)
-    table = cgutils.global_constant(builder, "powers", ir.Constant(kind, _powers()))
-    power = ir.Constant(_WORDS, ir.Undefined)
-    for lane in (ir.Constant(ir.IntType(32), i) for i in range(LANES)):
-        place = builder.gep(table, [ir.Constant(ir.IntType(64), 0), builder.extract_element(entry, lane)])
-        power = builder.insert_element(power, builder.load(place), lane)
-    power = builder.bitcast(builder.add(power, builder.shl(bits, integer(47))), _WIDE)
+    power = _powers_at(builder, builder.and_(bits, integer(_STEPS - 1)))
+    power = builder.bitcast(builder.add(power, builder.shl(bits, integer(47))), _DOUBLES)
     high = fused(constant(_CUBIC[0]), r, constant(_CUBIC[1]))
     low = fused(constant(_CUBIC[2]), r, constant(1.0))
     return builder.fptrunc(builder.fmul(fused(high, builder.fmul(r, r), low), power), _VECTOR)

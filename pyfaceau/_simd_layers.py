@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyfaceau._simd import _FUSE, _VECTOR, LANES, _data, _load, _splat, _vector_at, prefetch
+from pyfaceau._simd import _FUSE, LANES, LINE, WIDE, _data, _load, _splat, _vector_at, prefetch, vectors_of
 
 
 def _are_flat(*arrays: Any) -> bool:
@@ -21,117 +21,181 @@ def _rows_of(builder: Any, base: Any, stride: Any, rows: int) -> list[Any]:
     return [builder.gep(base, [builder.mul(stride, ir.Constant(ir.IntType(64), r))]) for r in range(rows)]
 
 
-def _fetch(builder: Any, ahead: Any, stride: Any, rows: int, count: Any, k: Any) -> None:
-    """Ask for term ``k`` of a row ahead: a row in turn, so that not every term asks for the same line of the cache."""
-    turns = 1 << (rows - 1).bit_length()  # a few rows too many do no harm
-    turn = builder.mul(builder.and_(count, ir.Constant(ir.IntType(64), turns - 1)), stride)
+def _fetch(builder: Any, ahead: Any, stride: Any, rows: Any, count: Any, k: Any) -> None:
+    """Ask for term ``k`` of one of ``rows`` rows ahead: in turn, so that each of their cache lines is asked for once.
+
+    Where sums are wide, all columns of the input pass through the first-level cache before those rows' turn, and would
+    drive them out of it again.
+    """
+    turn = builder.and_(count, ir.Constant(ir.IntType(64), LINE // 8 - 1))  # a line holds so many pairs of terms
+    turn = builder.select(builder.icmp_unsigned("<", turn, rows), turn, builder.sub(rows, ir.Constant(rows.type, 1)))
     following = builder.inttoptr(ahead, ir.FloatType().as_pointer())
-    prefetch(builder, builder.gep(following, [builder.add(turn, k)]))
+    term = builder.gep(following, [builder.add(builder.mul(turn, stride), k)])
+    prefetch(builder, term, 3 if WIDE == LANES else 2)
 
 
-def _conclude(builder: Any, sums: list[list[Any]], targets: list[Any], bias: Any, earlier: Any, end: Any) -> None:
-    """Store sums [row][vector]: plus what is there where ``earlier``; ``end`` is 1 for the bias, 2 for ReLU too."""
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
-    places = [(r, v, slot) for r, slots in enumerate(sums) for v, slot in enumerate(slots)]
+def _conclude(
+    builder: Any, sums: list[list[Any]], targets: list[Any], places: list[tuple[Any, int]], bias: Any, earlier: Any,
+    end: Any,
+) -> None:  # fmt: skip
+    """Store sums [row][vector]: plus what is there where ``earlier``; ``end`` is 1 for the bias, 2 for ReLU too.
+
+    ``places``: how far into a row each vector goes, and its lanes.
+    """
+    cells = [(r, slot, *place) for r, slots in enumerate(sums) for slot, place in zip(slots, places, strict=True)]
     with builder.if_then(cgutils.is_not_null(builder, earlier)):
-        for r, v, slot in places:
-            builder.store(builder.fadd(_load(builder, targets[r], LANES * v), builder.load(slot)), slot)
+        for r, slot, at, lanes in cells:
+            before = _load(builder, builder.gep(targets[r], [at]), 0, lanes)
+            builder.store(builder.fadd(before, builder.load(slot)), slot)
     with builder.if_then(cgutils.is_not_null(builder, end)):
         numbers = [builder.gep(bias, [ir.Constant(ir.IntType(64), r)]) for r in range(len(sums))]
-        offsets = [_splat(builder, builder.load(number)) for number in numbers]
-        for r, _, slot in places:
-            builder.store(builder.fadd(builder.load(slot), offsets[r]), slot)
+        offsets = [builder.load(number) for number in numbers]
+        for r, slot, _, lanes in cells:
+            builder.store(builder.fadd(builder.load(slot), _splat(builder, offsets[r], lanes)), slot)
     with builder.if_then(builder.icmp_signed("==", end, ir.Constant(ir.IntType(64), 2))):
-        for _, _, slot in places:
-            value = builder.load(slot)
+        for _, slot, _, lanes in cells:
+            value, zero = builder.load(slot), _constant(0.0, lanes)
             builder.store(builder.select(builder.fcmp_ordered(">", value, zero), value, zero), slot)
-    for r, v, slot in places:
-        builder.store(builder.load(slot), _vector_at(builder, targets[r], LANES * v), align=4)
+    for r, slot, at, lanes in cells:
+        builder.store(builder.load(slot), _vector_at(builder, builder.gep(targets[r], [at]), 0, lanes), align=4)
 
 
-def _layer_tile(
-    context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int, in_two_chains: bool
-) -> None:
-    index, zero = ir.IntType(64), ir.Constant(_VECTOR, [0.0] * LANES)
+def _constant(value: float, lanes: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.FloatType(), lanes), [value] * lanes)
+
+
+def _add_to(builder: Any, slots: list[Any], factor: Any, values: list[Any]) -> None:
+    for value, slot in zip(values, slots, strict=True):
+        term = builder.fmul(_splat(builder, factor, value.type.count), value, flags=_FUSE)
+        builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
+
+
+def _layer_tile(builder: Any, args: Any, rows: int, eights: int, paired: bool) -> None:
+    index = ir.IntType(64)
     one = ir.Constant(index, 1)
-    address, inputs, depth, _, start, columns, _, to, _, at, earlier, end, ahead, ahead_inputs = args
-    source, target, bias = (_data(context, builder, signature, args, i, k) for i, k in ((3, start), (6, to), (8, at)))
-    weights = _rows_of(builder, builder.inttoptr(address, ir.FloatType().as_pointer()), inputs, rows)
+    first, inputs, depth, x, columns, out, gap, offsets, earlier, end, ahead, ahead_inputs, ahead_rows = args
+    start, source, target, bias = (builder.inttoptr(a, ir.FloatType().as_pointer()) for a in (first, x, out, offsets))
+    weights = _rows_of(builder, start, inputs, rows)
     targets = _rows_of(builder, target, columns, rows)
+    if paired:
+        places = [(builder.mul(gap, ir.Constant(index, i)), LANES) for i in range(eights)]
+    else:
+        places = [(ir.Constant(index, first), lanes) for first, lanes in vectors_of(eights)]
 
-    def zeros() -> list[list[Any]]:
-        return [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(rows)]
+    def zeros(lanes: list[int]) -> list[list[Any]]:
+        return [[cgutils.alloca_once_value(builder, _constant(0.0, n)) for n in lanes] for _ in range(rows)]
 
-    def add(k: Any, sums: list[list[Any]]) -> None:
-        line = builder.gep(source, [builder.mul(k, columns)])
-        loaded = [_load(builder, line, LANES * v) for v in range(vectors)]
-        spread = [_splat(builder, builder.load(builder.gep(row, [k]))) for row in weights]
-        for factor, slots in zip(spread, sums, strict=True):
-            for values, slot in zip(loaded, slots, strict=True):
-                term = builder.fmul(factor, values, flags=_FUSE)
+    def line(k: Any) -> list[Any]:
+        begin = builder.gep(source, [builder.mul(k, columns)])
+        return [_load(builder, builder.gep(begin, [place]), 0, lanes) for place, lanes in places]
+
+    def add(k: Any) -> None:
+        values = line(k)
+        for row, slots in zip(weights, sums, strict=True):
+            _add_to(builder, slots, builder.load(builder.gep(row, [k])), values)
+
+    def add_pair(k: Any) -> None:
+        both = [_shuffled(builder, a, b, _INTERLEAVED) for a, b in zip(line(k), line(builder.add(k, one)), strict=True)]
+        pair = ir.DoubleType()  # two weights, as one number of their size
+        for row, slots in zip(weights, pairs, strict=True):
+            factors = builder.load(builder.bitcast(builder.gep(row, [k]), pair.as_pointer()), align=4)
+            factors = builder.bitcast(_splat(builder, factors, LANES), _constant(0.0, 2 * LANES).type)
+            for value, slot in zip(both, slots, strict=True):
+                term = builder.fmul(factors, value, flags=_FUSE)
                 builder.store(builder.fadd(builder.load(slot), term, flags=_FUSE), slot)
 
-    even = zeros()
-    odd = zeros() if in_two_chains else even
-    paired = builder.and_(depth, ir.Constant(index, -8))
-    with cgutils.for_range(builder, builder.lshr(paired, one)) as loop:
+    sums = zeros([lanes for _, lanes in places])
+    pairs = zeros([2 * LANES] * eights) if paired else []
+    whole = builder.and_(depth, ir.Constant(index, -8))
+    with cgutils.for_range(builder, builder.lshr(whole, one)) as loop:
         k = builder.shl(loop.index, one)
-        _fetch(builder, ahead, ahead_inputs, rows, loop.index, k)
-        add(k, even)
-        add(builder.add(k, one), odd)
-    with cgutils.for_range(builder, builder.sub(depth, paired)) as loop:
-        add(builder.add(paired, loop.index), even)
-    if in_two_chains:
-        for slots, others in zip(even, odd, strict=True):
+        _fetch(builder, ahead, ahead_inputs, ahead_rows, loop.index, k)
+        if paired:
+            add_pair(k)
+        elif rows * len(places) <= 12:
+            add(k)
+            add(builder.add(k, one))
+        else:  # one after the other, else the compiler gathers the factors of both and has no registers for the sums
+            left, two = builder.sub(depth, k), ir.Constant(index, 2)
+            with cgutils.for_range(builder, builder.select(builder.icmp_signed("<", left, two), left, two)) as step:
+                add(builder.add(k, step.index))
+    if paired:
+        for slots, others in zip(sums, pairs, strict=True):
             for slot, other in zip(slots, others, strict=True):
-                builder.store(builder.fadd(builder.load(slot), builder.load(other)), slot)
-    _conclude(builder, even, targets, bias, earlier, end)
+                value = builder.load(other)
+                builder.store(_shuffled(builder, value, value, _EVEN), slot)
+    with cgutils.for_range(builder, builder.sub(depth, whole)) as loop:
+        add(builder.add(whole, loop.index))
+    if paired:
+        for slots, others in zip(sums, pairs, strict=True):
+            for slot, other in zip(slots, others, strict=True):
+                value = builder.load(other)
+                odd = _shuffled(builder, value, value, _ODD)
+                builder.store(builder.fadd(builder.load(slot), odd), slot)
+    _conclude(builder, sums, targets, places, bias, earlier, end)
+
+
+# Two vectors of eight in one of sixteen: pairs of lanes, within each half of the registers, which is all that AVX can
+# do at once. And back again.
+_INTERLEAVED = [0, 8, 1, 9, 4, 12, 5, 13, 2, 10, 3, 11, 6, 14, 7, 15]
+_EVEN, _ODD = ([_INTERLEAVED.index(i) for i in range(first, first + LANES)] for first in (0, LANES))
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
 
 
 @cache
-def layer_tile(rows: int, vectors: int, in_two_chains: bool = False) -> Any:
-    """An intrinsic for a ``rows`` x ``8 vectors`` tile of a dense layer's output, with weights streaming from memory.
+def layer_tile(rows: int, eights: int, in_two_chains: bool = False) -> Any:
+    """An intrinsic for a ``rows`` x ``8 eights`` tile of a dense layer's output, with weights streaming from memory.
 
-    The returned function has the signature ``(address, inputs, depth, x, start, columns, out, to, bias, at, earlier,
-    end, ahead, ahead_inputs)``: ``address`` is that of float32 weights [rows, inputs] in memory that the caller keeps
-    alive (a mapped file, say), ``x``, ``out`` and ``bias`` are one-dimensional float32 arrays. For r < rows and
-    c < 8 vectors ``weights[r inputs + k] * x[start + k columns + c]`` is summed over k < depth from 0, as one chain of
-    fused operations in the order of k, or as two, even and odd k, that are added at the end (terms that are over after
-    a multiple of eight belong to the even one). Where ``earlier`` is not 0, ``out[to + r columns + c]`` is added; then,
-    where ``end`` is 1 or 2, ``bias[at + r]``; where it is 2, a negative result becomes 0. The result is stored there in
-    ``out``. Meanwhile the processor is asked to fetch the tile of other weights [rows, ahead_inputs] at ``ahead``.
-    Nothing is checked: the caller answers for the bounds.
+    The returned function has the signature ``(weights, inputs, depth, x, columns, out, gap, bias, earlier, end, ahead,
+    ahead_inputs, ahead_rows)``: ``weights``, ``x``, ``out`` and ``bias`` are addresses of float32 numbers that the
+    caller keeps alive (see `floats_at`; the weights may lie in a mapped file). For r < rows and c < 8 eights
+    ``weights[r inputs + k] * x[k columns + c]`` is summed over k < depth from 0, as one chain of fused operations in
+    the order of k, or as two, even and odd k, that are added at the end (terms that are over after a multiple of eight
+    belong to the even one). Where ``earlier`` is not 0, ``out[r columns + c]`` is added; then, where ``end`` is 1 or 2,
+    ``bias[r]``; where it is 2, a negative result becomes 0. The result is stored there in ``out``. In two chains, the
+    i-th eight columns are those from ``i gap`` on, which need not be neighbours; in one, ``gap`` is of no account.
+    Meanwhile the processor is asked to fetch other weights [ahead_rows <= 8, ahead_inputs] at ``ahead``, ``depth`` of
+    each row. Nothing is checked: the caller answers for the bounds.
     """
 
     @intrinsic
     def tile(
-        typingctx, address, inputs, depth, x, start, columns, out, to, bias, at, earlier, end, ahead, ahead_inputs
+        typingctx, weights, inputs, depth, x, columns, out, gap, bias, earlier, end, ahead, ahead_inputs, ahead_rows
     ):  # fmt: skip
         def generate(context, builder, signature, args):
-            _layer_tile(context, builder, signature, args, rows, vectors, in_two_chains)
+            _layer_tile(builder, args, rows, eights, in_two_chains)
             return context.get_dummy_value()
 
-        if not _are_flat(x, out, bias):
-            return None
-        size = types.intp
-        kinds = (size, size, size, x, size, size, out, size, bias, size, size, size, size, size)
-        return types.void(*kinds), generate
+        return types.void(*[types.intp] * 13), generate
 
     return tile
 
 
 @intrinsic
-def block_moments(typingctx, blocks, at, stride, side, means, inverses, to):
-    """Mean, and 1 / the L2 norm of what differs from it, of 32 square blocks of ``side`` x ``side`` pixels.
+def floats_at(typingctx, values, at):
+    """Address of ``values[at]``, a flat float32 array."""
 
-    ``blocks[at + (column side + row) stride + i]`` for i < 32; ``means[to + i]``, ``inverses[to + i]``. Plain float32
-    sums, that of the values line by line, that of the squares column by column; a norm of 0 counts as 1. Flat float32
-    arrays.
+    def generate(context, builder, signature, args):
+        return builder.ptrtoint(_data(context, builder, signature, args, 0, args[1]), ir.IntType(64))
+
+    return (types.intp(values, types.intp), generate) if _are_flat(values) else None
+
+
+@intrinsic
+def block_moments(typingctx, blocks, at, stride, side, means, inverses, to):
+    """Mean, and 1 / the L2 norm of what differs from it, of 4 WIDE square blocks of ``side`` x ``side`` pixels.
+
+    ``blocks[at + (column side + row) stride + i]`` for i < 4 WIDE; ``means[to + i]``, ``inverses[to + i]``. Plain
+    float32 sums, that of the values line by line, that of the squares column by column; a norm of 0 counts as 1. Flat
+    float32 arrays.
     """
 
     def generate(context, builder, signature, args):
         index = ir.IntType(64)
-        zero, one = (ir.Constant(_VECTOR, [value] * LANES) for value in (0.0, 1.0))
+        zero, one = (_constant(value, WIDE) for value in (0.0, 1.0))
         source = _data(context, builder, signature, args, 0, args[1])
         targets = [_data(context, builder, signature, args, i, args[6]) for i in (4, 5)]
         next_pixel, pixels = ir.Constant(index, 1), builder.mul(args[3], args[3])
@@ -144,7 +208,7 @@ def block_moments(typingctx, blocks, at, stride, side, means, inverses, to):
                     pixel = builder.add(start, builder.mul(along.index, inner))
                     line = builder.gep(source, [builder.mul(pixel, args[2])])
                     for v, slot in enumerate(sums):
-                        value = term(v, _load(builder, line, LANES * v))
+                        value = term(v, _load(builder, line, WIDE * v, WIDE))
                         builder.store(builder.fadd(builder.load(slot), value), slot)
             return [builder.load(slot) for slot in sums]
 
@@ -152,16 +216,16 @@ def block_moments(typingctx, blocks, at, stride, side, means, inverses, to):
             rest = builder.fsub(value, means[v])
             return builder.fmul(rest, rest)
 
-        count = _splat(builder, builder.sitofp(pixels, ir.FloatType()))
+        count = _splat(builder, builder.sitofp(pixels, ir.FloatType()), WIDE)
         means = [builder.fdiv(total, count) for total in summed(next_pixel, args[3], lambda v, value: value)]
         root = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.sqrt.v{LANES}f32"
+            builder.module, ir.FunctionType(zero.type, [zero.type]), f"llvm.sqrt.v{WIDE}f32"
         )
         for v, total in enumerate(summed(args[3], next_pixel, square)):
             norm = builder.call(root, [total])
             norm = builder.select(builder.fcmp_ordered("==", norm, zero), one, norm)
             for target, value in zip(targets, (means[v], builder.fdiv(one, norm)), strict=True):
-                builder.store(value, _vector_at(builder, target, LANES * v), align=4)
+                builder.store(value, _vector_at(builder, target, WIDE * v, WIDE), align=4)
         return context.get_dummy_value()
 
     size = types.intp

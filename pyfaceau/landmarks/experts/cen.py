@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES
+from pyfaceau._simd import LANES, LINE, WIDE
 from pyfaceau._simd_layers import block_moments, claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts.dense import dense_layer
@@ -23,7 +23,7 @@ from pyfaceau.threads import Crew
 from pyfaceau.weights.models import CENPatches, Layer
 
 _INPUTS = SUPPORT * SUPPORT + 1  # a constant one, then the block's pixels
-_MOMENTS = 4 * LANES  # blocks whose mean and norm are found together
+_MOMENTS = 4 * WIDE  # blocks whose mean and norm are found together
 
 
 @kernel
@@ -45,14 +45,15 @@ def _gather(lines, window, blocks):
     for c in range(SUPPORT):
         for r in range(SUPPORT):
             to = (c * SUPPORT + r) * ((window * window >> 1) + LANES)
+            # Where the first odd position of the first two columns lies: row 1 of one, row 0 of the next.
+            start = ((1 - (r & 1)) * side + c) * length + (r + 1 >> 1)
+            following = ((r & 1) * side + c + 1) * length + (r >> 1)
             for column in range(window):
-                first = 1 - (column & 1)  # row of the column's first odd position
-                start = (((first + r) & 1) * side + c + column) * length + (first + r >> 1)
-                count = window - first + 1 >> 1
+                count = window + (column & 1) >> 1
                 move(flat, start, blocks, to)  # whole vectors: what is too much is overwritten by the next column
                 for i in range(LANES, count, LANES):
                     move(flat, start + i, blocks, to + i)
-                to += count
+                to, start, following = to + count, following, start + 2 * length
 
 
 @kernel
@@ -97,6 +98,14 @@ def _spread(values, first, flipped, response):
 
 
 @kernel
+def _aligned(count):
+    """Uninitialised float32 array [count] that starts a cache line: vectors must not straddle two."""
+    memory = np.empty(count + LINE // 4, np.float32)
+    start = (LINE - memory.ctypes.data % LINE) % LINE // 4
+    return memory[start : start + count]
+
+
+@kernel
 def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
     """Response maps of the landmarks of one view, or of those that no other thread takes.
 
@@ -130,7 +139,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
     means, inverse_norms = np.empty(positions + _MOMENTS, np.float32), np.empty(positions + _MOMENTS, np.float32)
     lines = np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
     blocks = np.zeros((SUPPORT * SUPPORT) * (positions + LANES) + _MOMENTS, np.float32)
-    work = np.empty((2, widest * (2 * positions + LANES)), np.float32)  # input and output, in turns
+    work = _aligned(2 * 2 * LANES * widest * (positions // LANES + 1)).reshape(2, -1)  # input and output, in turns
     while True:
         job = claim(counter)
         if job >= len(jobs):
