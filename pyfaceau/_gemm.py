@@ -13,28 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, tile_product
+from pyfaceau._simd import LANES, WIDE, tile_product
 
 DEPTH = 320  # longest block of k
 ROWS = 6  # of a tile; twelve rows are cut alike
-_WIDEST = 2 * LANES
+_PAIR = 2 * LANES
+#: Columns that are worked on together where all of them are in one chain: as many as have their sums in registers.
+_MOST, _SOME = (8 * LANES, 4 * LANES) if WIDE > LANES else (_PAIR, _PAIR)
+_LINE = 8 * LANES  # the same of a single row
 #: Floats of work space: two chains of the largest tile.
-WORK = 2 * ROWS * _WIDEST
-_tile_6x2, _tile_6x1, _tile_4x1, _tile_1x1 = (
-    tile_product(6, 2),
-    tile_product(6, 1),
-    tile_product(4, 1),
-    tile_product(1, 1),
+WORK = 2 * ROWS * _LINE
+_tile_most, _tile_some, _tile_pair, _tile_6x1 = (
+    tile_product(ROWS, columns // LANES) for columns in (_MOST, _SOME, _PAIR, LANES)
 )
+_tile_4x1, _tile_line, _tile_1x1 = tile_product(4, 1), tile_product(1, _LINE // LANES), tile_product(1, 1)
 
 
 def cut(rows: int, columns: int) -> NDArray[np.int64]:
     """The tiles of a product of that size, i64 (n, 5): row, rows, column, columns, in two chains or not.
 
     ``columns`` are those that count; the last tiles cover them up to a multiple of eight. Tiles are 6 x 16, 6 x 8,
-    4 x 8 or 1 x 8.
+    4 x 8 or 1 x 8, or several of the first or the last in one.
     """
-    padded, wide = -(-columns // LANES) * LANES, columns >= _WIDEST
+    padded, wide = -(-columns // LANES) * LANES, columns >= _PAIR
     tiles = []
     in_twelves = rows - rows % (2 * ROWS)
     for row in range(0, in_twelves, ROWS):
@@ -42,14 +43,18 @@ def cut(rows: int, columns: int) -> NDArray[np.int64]:
         if wide and row % (2 * ROWS) == 0:
             tiles.append((row, ROWS, 0, LANES, True))
             column = LANES
-        while columns - column >= _WIDEST:
-            tiles.append((row, ROWS, column, _WIDEST, False))
-            column += _WIDEST
+        for width in (_MOST, _SOME, _PAIR):
+            while columns - column >= width:
+                tiles.append((row, ROWS, column, width, False))
+                column += width
         tiles += [(row, ROWS, at, LANES, wide and columns - at >= LANES) for at in range(column, padded, LANES)]
     in_fours = rows - (rows - in_twelves) % 4
-    for row in [*range(in_twelves, in_fours, 4), *range(in_fours, rows)]:
-        high = 4 if row < in_fours else 1
-        tiles += [(row, high, at, LANES, high == 4 and columns - at >= LANES) for at in range(0, padded, LANES)]
+    for row in range(in_twelves, in_fours, 4):
+        tiles += [(row, 4, at, LANES, columns - at >= LANES) for at in range(0, padded, LANES)]
+    lines = padded - padded % _LINE
+    for row in range(in_fours, rows):
+        tiles += [(row, 1, at, _LINE, False) for at in range(0, lines, _LINE)]
+        tiles += [(row, 1, at, LANES, False) for at in range(lines, padded, LANES)]
     return np.array(tiles, np.int64)
 
 
@@ -70,8 +75,14 @@ def _chain(left, row, rows, right, column, width, first, step, count, sums, to):
     address = left.ctypes.data + 4 * (first * left.shape[1] + row)
     left_step, right_step = step * left.shape[1], step * right.shape[1]
     flat, start = right.reshape(-1), first * right.shape[1] + column
-    if width > LANES:
-        _tile_6x2(address, 1, left_step, count, flat, start, right_step, sums, to, width)
+    if rows == 1 and width == _LINE:
+        _tile_line(address, 1, left_step, count, flat, start, right_step, sums, to, width)
+    elif rows == 6 and width == _PAIR:
+        _tile_pair(address, 1, left_step, count, flat, start, right_step, sums, to, width)
+    elif rows == 6 and width == _SOME:
+        _tile_some(address, 1, left_step, count, flat, start, right_step, sums, to, width)
+    elif rows == 6 and width == _MOST:
+        _tile_most(address, 1, left_step, count, flat, start, right_step, sums, to, width)
     elif rows == 6:
         _tile_6x1(address, 1, left_step, count, flat, start, right_step, sums, to, width)
     elif rows == 4:
@@ -96,7 +107,7 @@ def add_product(left, right, tiles, sums, out):
     out : np.ndarray [shape=(n, padded), dtype=float32]
     """
     depth = left.shape[0]
-    odd = ROWS * _WIDEST
+    odd = ROWS * _LINE
     first = 0
     while first < depth:
         end = block_end(first, depth)

@@ -13,6 +13,7 @@ import numpy as np
 from pyfaceau._jit import kernel
 from pyfaceau._lapack import lapack_inverse
 from pyfaceau._linalg import OPENCV_ROWS, cholesky_inverse
+from pyfaceau._memory import aligned
 from pyfaceau._simd import LANES, LINE, WIDE, tile_product
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts._ccnf_simd import FETCHED, GROUP, centre_blocks, neuron_products, shift_lines
@@ -51,14 +52,6 @@ def _multiply(matrix, padded, vector, cells, out):
         else:
             _tile_1(address, 0, 1, cells, matrix, column, padded, out, column, 0)
             column += 8
-
-
-@kernel
-def _aligned(count):
-    """Uninitialised float32 array [count] that starts a cache line: vectors must not straddle two."""
-    memory = np.empty(count + 16, np.float32)
-    start = (64 - memory.ctypes.data % 64) % 64 // 4
-    return memory[start : start + count]
 
 
 @kernel
@@ -169,13 +162,13 @@ def ccnf_responses(areas, visible, weights, twice_alpha, sigma, variance, respon
     cells = window * window
     width = sigma.shape[2] if sigma.shape[0] > 0 else cells
     places = cells + WIDE + TOGETHER  # whole vectors, and as many of them as are worked on together
-    columns = _aligned(SUPPORT * side * window + _MOST * WIDE)
+    columns = aligned(SUPPORT * side * window + _MOST * WIDE)
     columns[:] = np.float32(0)
-    z = _aligned(weights.shape[1] * GROUP * places)
+    z = aligned(weights.shape[1] * GROUP * places)
     z[:] = np.float32(0)
-    divisors = _aligned(2 * GROUP * places).view(np.float64)
-    centred, inverse_norms = _aligned(_MOST * WIDE * SUPPORT * SUPPORT), _aligned(_MOST * WIDE)
-    unary, smooth = _aligned(places), _aligned(width)
+    divisors = aligned(2 * GROUP * places).view(np.float64)
+    centred, inverse_norms = aligned(_MOST * WIDE * SUPPORT * SUPPORT), aligned(_MOST * WIDE)
+    unary, smooth = aligned(places), aligned(width)
     work = columns, centred, inverse_norms, z, divisors, unary
     lines = cells * width * 4 // LINE if sigma.shape[0] > 0 else 0
     for i in range(n):

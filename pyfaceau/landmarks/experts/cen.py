@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyfaceau._jit import kernel
-from pyfaceau._simd import LANES, LINE, WIDE
+from pyfaceau._memory import aligned
+from pyfaceau._simd import LANES, WIDE
 from pyfaceau._simd_layers import block_moments, claim, move, normalise
 from pyfaceau.landmarks.areas import SUPPORT
 from pyfaceau.landmarks.experts.dense import dense_layer
@@ -98,14 +99,6 @@ def _spread(values, first, flipped, response):
 
 
 @kernel
-def _aligned(count):
-    """Uninitialised float32 array [count] that starts a cache line: vectors must not straddle two."""
-    memory = np.empty(count + LINE // 4, np.float32)
-    start = (LINE - memory.ctypes.data % LINE) % LINE // 4
-    return memory[start : start + count]
-
-
-@kernel
 def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threads, responses):
     """Response maps of the landmarks of one view, or of those that no other thread takes.
 
@@ -139,7 +132,7 @@ def cen_responses(areas, jobs, addresses, biases, shapes, widest, counter, threa
     means, inverse_norms = np.empty(positions + _MOMENTS, np.float32), np.empty(positions + _MOMENTS, np.float32)
     lines = np.zeros((2, side, side // 2 + 2 * LANES), np.float32)
     blocks = np.zeros((SUPPORT * SUPPORT) * (positions + LANES) + _MOMENTS, np.float32)
-    work = _aligned(2 * 2 * LANES * widest * (positions // LANES + 1)).reshape(2, -1)  # input and output, in turns
+    work = aligned(2 * 2 * LANES * widest * (positions // LANES + 1)).reshape(2, -1)  # input and output, in turns
     while True:
         job = claim(counter)
         if job >= len(jobs):
