@@ -140,6 +140,23 @@ class _Stage:
         return not self._ended and bool(self._ready())
 
 
+class _Source(Generic[T]):
+    """Items, of which no more than ``depth`` are ``pulled`` and not ``taken``; the latter is for the user to count."""
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items, self._depth = iter(items), depth
+        self.pulled = self.taken = 0
+
+    def has_room(self) -> bool:
+        return self.pulled - self.taken < self._depth
+
+    def pull(self) -> object:
+        for item in self._items:
+            self.pulled += 1
+            return item
+        return _Last(None)
+
+
 class _Background(Generic[T, R, S]):
     """The two threads of `in_background`, and what lies between them: items are pulled, worked on, finished, taken.
 
@@ -150,20 +167,16 @@ class _Background(Generic[T, R, S]):
     def __init__(
         self, items: Iterable[T], work: Callable[[T], R], finish: Callable[[R], S], depth: int, desk: _Queue
     ) -> None:
-        self._source, self._depth, self._desk = iter(items), depth, desk
+        waiting, worked, finished = (deque[object]() for _ in range(3))
+        source = _Source(items, depth)
+        # None of these knows this object: with it goes at once what they hold, as large as a tracker.
+        self._pull = _Stage(source.has_room, source.pull, waiting)
+        self._work = _Stage(lambda: waiting, lambda: _send(waiting, work), worked)
+        self._finish = _Stage(lambda: worked, lambda: _send(worked, finish), finished)
+        self._source, self._waiting, self._finished = source, waiting, finished
         self._bell: _Queue = queue.SimpleQueue()
-        self._waiting, self._worked, self._finished = (deque[object]() for _ in range(3))
-        self._pulled = self._taken = 0  # the first belongs to the stage, the second to the caller's thread
-        self._pull = _Stage(lambda: self._pulled - self._taken < self._depth, self._next, self._waiting)
-        self._work = _Stage(lambda: self._waiting, lambda: _send(self._waiting, work), self._worked)
-        self._finish = _Stage(lambda: self._worked, lambda: _send(self._worked, finish), self._finished)
+        self._desk = desk
         self._stopped = False
-
-    def _next(self) -> object:
-        for item in self._source:
-            self._pulled += 1
-            return item
-        return _Last(None)
 
     def run(self) -> None:
         """The other thread's part: all the work, and what else there is while it has none."""
@@ -186,18 +199,18 @@ class _Background(Generic[T, R, S]):
                     return
                 _wake(self._bell)
                 yield result  # type: ignore[misc]
-                self._taken += 1
+                self._source.taken += 1
+                helped = False
             # After an offer there is time for the next item until the result comes; before, it would delay the help.
             elif self._desk.empty() and (
                 self._finish.step(Exception) or ((helped or not self._waiting) and self._pull.step(Exception))
             ):
-                helped = False
                 _wake(self._bell)
             else:
                 message = self._desk.get()
-                helped = isinstance(message, _Offer)
                 if isinstance(message, _Offer):
                     message.take()
+                    helped = True
 
     def stop(self) -> None:
         """No more after what is being done."""
