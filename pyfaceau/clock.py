@@ -32,7 +32,7 @@ class _Span:
 
 
 class StageClock:
-    """Collects nanoseconds per stage and frame. Each stage must be timed by one thread only.
+    """Collects nanoseconds per stage and frame. Each stage must be timed by one thread at a time.
 
     Parameters
     ----------

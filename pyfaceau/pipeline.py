@@ -164,17 +164,16 @@ class Tracking:
         threads = self._pipeline.config.threads
         ahead = _AHEAD_ONLINE if self._online else _AHEAD
         frames: Iterator[tuple[Frame, NDArray[np.uint8]]] = self._decoded()
-        # Kernels and OpenCV release the interpreter, so the tracker's thread runs beside this one, which decodes,
-        # analyses and records, and shares the tracker's work where it would wait.
+        # Kernels and OpenCV release the interpreter, so the tracker's thread runs beside this one, which records,
+        # and shares the tracker's work where it would wait; whichever has the time decodes and analyses.
         with opencv_threads(max(1, threads - 1)), self._crew.helpers(max(0, threads - 3)):
             if threads > 2:
                 frames = prefetched(frames, ahead)
             if threads == 1:
-                tracked: Iterable[tuple[Frame, Track]] = map(self._track, frames)
+                for pictures in frames:
+                    yield self._face(self._track(pictures))
             else:
-                tracked = in_background(frames, self._track, ahead, self._crew)
-            for frame, track in tracked:
-                yield frame, self._face(frame, track)
+                yield from in_background(frames, self._track, self._face, ahead, self._crew)
 
     def _decoded(self) -> Iterator[tuple[Frame, NDArray[np.uint8]]]:
         """The frames, each with its grey picture: made here because the tracker is the busiest thread."""
@@ -202,7 +201,8 @@ class Tracking:
             self.clock.add(f"landmarks.{stage}", frame.index, nanoseconds)
         return frame, track
 
-    def _face(self, frame: Frame, track: Track) -> Face:
+    def _face(self, tracked: tuple[Frame, Track]) -> tuple[Frame, Face]:
+        frame, track = tracked
         if self._camera is None:
             height, width = frame.bgr.shape[:2]
             self._camera = intrinsics(width, height, self._pipeline.config)
@@ -220,7 +220,7 @@ class Tracking:
                 self._analyse(self._analyser, frame, track, face)
         if config.tracked:
             face.visible = visible_landmarks(self._pipeline.model, track.g[1:4])
-        return face
+        return frame, face
 
     def _analyse(self, analyser: FaceAnalyser, frame: Frame, track: Track, face: Face) -> None:
         analysis = analyser.analyse(frame.bgr, track.landmarks, track.detected)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    _Queue = queue.SimpleQueue[object]
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
-class _Failure:
-    def __init__(self, error: BaseException) -> None:
+class _Last:
+    """Comes where nothing more does: after all the others, or in the place of one that an error has prevented."""
+
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
-
-
-_END = object()
 
 
 class _Offer:
@@ -51,7 +55,7 @@ class Crew:
     """Threads that share pieces of work with whoever brings them: those that would only wait at their desk."""
 
     def __init__(self) -> None:
-        self._desks: list[queue.SimpleQueue[object]] = []
+        self._desks: list[_Queue] = []
 
     @property
     def threads(self) -> int:
@@ -75,9 +79,9 @@ class Crew:
             raise errors[0]
 
     @contextmanager
-    def desk(self) -> Iterator[queue.SimpleQueue[object]]:
+    def desk(self) -> Iterator[_Queue]:
         """A queue at which the caller waits in the body: it gets what others put there, and offers to take."""
-        desk: queue.SimpleQueue[object] = queue.SimpleQueue()
+        desk: _Queue = queue.SimpleQueue()
         self._desks.append(desk)
         try:
             yield desk
@@ -96,99 +100,148 @@ class Crew:
                 yield
             finally:
                 for desk, thread in zip(desks, threads, strict=True):
-                    desk.put(_END)
+                    desk.put(None)
                     thread.join()
 
 
-def _help(desk: queue.SimpleQueue[object]) -> None:
+def _help(desk: _Queue) -> None:
     while isinstance(offer := desk.get(), _Offer):
         offer.take()
 
 
-class _Background(Generic[T, R]):
-    """The two threads of `in_background`, and what lies between them.
+class _Stage:
+    """Makes one object after the other, in order, on whichever thread comes by; only one thread at a time.
 
-    Items are pulled by whichever thread has nothing better to do, one at a time. Counts are written by one thread at a
-    time: ``_pulled`` under the lock, ``_taken`` by the caller's.
+    ``ready`` tells whether there is what ``make`` needs. What is made, or the error, goes to the end of ``out``.
     """
 
-    def __init__(self, items: Iterable[T], work: Callable[[T], R], depth: int, done: queue.SimpleQueue[object]) -> None:
-        self._source, self._work, self._depth, self._done = iter(items), work, depth, done
-        self._waiting: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._pulling = threading.Lock()
-        self._pulled = self._taken = 0
+    def __init__(self, ready: Callable[[], object], make: Callable[[], object], out: deque[object]) -> None:
+        self._ready, self._make, self._out = ready, make, out
+        self._busy = threading.Lock()
         self._ended = False
-        self._failure: BaseException | None = None  # of the items: results of earlier ones come first
 
-    def _pull(self) -> bool:
-        """Get one more item; False if there is no room, none left, or the other thread is about to get one."""
-        if self._ended or self._pulled - self._taken >= self._depth or not self._pulling.acquire(blocking=False):
+    def step(self, kept: type[BaseException]) -> bool:
+        """Make one, unless it is not time or the other thread is at it; then False. Errors of this type are kept."""
+        if not self._due() or not self._busy.acquire(blocking=False):
             return False
         try:
-            self._waiting.put(next(self._source))
-            self._pulled += 1
-        except StopIteration:
-            self._end()
-        except Exception as error:
-            self._failure = error
-            self._end()
+            if self._due():  # the other thread may have been quicker
+                try:
+                    made = self._make()
+                except kept as error:
+                    made = _Last(error)
+                self._ended = isinstance(made, _Last)
+                self._out.append(made)
         finally:
-            self._pulling.release()
+            self._busy.release()
         return True
 
-    def _end(self) -> None:
-        self._ended = True
-        self._done.put(_END)  # the other thread may wait for a result that is not to come
+    def _due(self) -> bool:
+        return not self._ended and bool(self._ready())
+
+
+class _Source(Generic[T]):
+    """Items, of which no more than ``depth`` are ``pulled`` and not ``taken``; the latter is for the user to count."""
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items, self._depth = iter(items), depth
+        self.pulled = self.taken = 0
+
+    def has_room(self) -> bool:
+        return self.pulled - self.taken < self._depth
+
+    def pull(self) -> object:
+        for item in self._items:
+            self.pulled += 1
+            return item
+        return _Last(None)
+
+
+class _Background(Generic[T, R, S]):
+    """The two threads of `in_background`, and what lies between them: items are pulled, worked on, finished, taken.
+
+    A thread sleeps if it finds nothing to do, at a queue: the caller's at its desk, the other one at its bell. Each one
+    wakes the other whenever it has done something, so that no sleeper misses what it could do.
+    """
+
+    def __init__(
+        self, items: Iterable[T], work: Callable[[T], R], finish: Callable[[R], S], depth: int, desk: _Queue
+    ) -> None:
+        waiting, worked, finished = (deque[object]() for _ in range(3))
+        source = _Source(items, depth)
+        # None of these knows this object: with it goes at once what they hold, as large as a tracker.
+        self._pull = _Stage(source.has_room, source.pull, waiting)
+        self._work = _Stage(lambda: waiting, lambda: _send(waiting, work), worked)
+        self._finish = _Stage(lambda: worked, lambda: _send(worked, finish), finished)
+        self._source, self._waiting, self._finished = source, waiting, finished
+        self._bell: _Queue = queue.SimpleQueue()
+        self._desk = desk
+        self._stopped = False
 
     def run(self) -> None:
-        """The other thread's part."""
-        try:
-            while True:
-                if self._waiting.empty():
-                    self._pull()
-                if (item := self._waiting.get()) is _END:
-                    return
-                self._done.put(self._work(item))  # type: ignore[arg-type]
-        except BaseException as error:  # raised again on the caller's thread
-            self._done.put(_Failure(error))
+        """The other thread's part: all the work, and what else there is while it has none."""
+        urgent = (self._work, self._pull, self._finish)
+        while not self._stopped:
+            if any(stage.step(BaseException) for stage in urgent):
+                _wake(self._desk)
+            else:
+                self._bell.get()
 
-    def results(self) -> Iterator[R]:
-        """The caller's part."""
+    def results(self) -> Iterator[S]:
+        """The caller's part: everything but the work, of which it only takes a share that is offered."""
         helped = False
         while True:
-            # After an offer there is time for the next item until the result comes; before, it would delay the help.
-            if (helped or self._waiting.empty()) and self._done.empty():
-                self._pull()
-            helped = False
-            if self._ended and self._pulled == self._taken:
-                break
-            result = self._done.get()
-            if isinstance(result, _Offer):
-                result.take()
-                helped = True
-            elif isinstance(result, _Failure):
-                raise result.error
-            elif result is not _END:
-                self._taken += 1
+            if self._finished:
+                result = self._finished.popleft()
+                if isinstance(result, _Last):
+                    if result.error is not None:
+                        raise result.error
+                    return
+                _wake(self._bell)
                 yield result  # type: ignore[misc]
-        if self._failure is not None:
-            raise self._failure
+                self._source.taken += 1
+                helped = False
+            # After an offer there is time for the next item until the result comes; before, it would delay the help.
+            elif self._desk.empty() and (
+                self._finish.step(Exception) or ((helped or not self._waiting) and self._pull.step(Exception))
+            ):
+                _wake(self._bell)
+            else:
+                message = self._desk.get()
+                if isinstance(message, _Offer):
+                    message.take()
+                    helped = True
 
     def stop(self) -> None:
-        """No more work after what is being done."""
-        self._ended = True
-        self._waiting.put(_END)
+        """No more after what is being done."""
+        self._stopped = True
+        _wake(self._bell)
 
 
-def in_background(items: Iterable[T], work: Callable[[T], R], depth: int, crew: Crew | None = None) -> Iterator[R]:
-    """Yield ``work(item)`` in order; ``work`` runs on one other thread, up to ``depth`` items ahead.
+def _send(items: deque[object], through: Callable[[Any], object]) -> object:
+    """The first of the ``items``, sent through; the last one, after which nothing comes, stays as it is."""
+    item = items.popleft()
+    return item if isinstance(item, _Last) else through(item)
 
-    What the caller does with a result overlaps with the work on the next ones. ``items`` are pulled by whichever of
-    the two threads has the time; while the caller's has nothing to do but wait, it shares the work of its ``crew``.
-    An exception of ``items`` or ``work`` is raised where its result was due. Closing the generator stops the thread.
+
+def _wake(sleeper: _Queue) -> None:
+    """Have the thread that sleeps there, or is about to, look again. If something lies there it will anyway."""
+    if sleeper.empty():
+        sleeper.put(None)
+
+
+def in_background(
+    items: Iterable[T], work: Callable[[T], R], finish: Callable[[R], S], depth: int, crew: Crew | None = None
+) -> Iterator[S]:
+    """Yield ``finish(work(item))`` in order; up to ``depth`` items are on their way at a time.
+
+    ``work`` runs on one other thread, while the caller uses a result. ``items`` are pulled, and ``finish`` runs, on
+    whichever of the two has the time: one call of each at a time, in order. While the caller's thread has nothing to do
+    but wait, it shares the work of its ``crew``. An exception of any of them is raised where its result was due.
+    Closing the generator stops the thread.
     """
-    with (crew or Crew()).desk() as done:
-        both = _Background(items, work, depth, done)
+    with (crew or Crew()).desk() as desk:
+        both = _Background(items, work, finish, depth, desk)
         thread = threading.Thread(target=both.run, name="pyfaceau-work", daemon=True)
         thread.start()
         try:
@@ -217,17 +270,17 @@ def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
             for item in items:
                 if not put(item):
                     return
-            put(_END)
+            put(_Last(None))
         except BaseException as error:  # raised again on the caller's thread
-            put(_Failure(error))
+            put(_Last(error))
 
     thread = threading.Thread(target=run, name="pyfaceau-decode", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
+        while not isinstance(item := ready.get(), _Last):
             yield item  # type: ignore[misc]
+        if item.error is not None:
+            raise item.error
     finally:
         stop.set()
         thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import pyfaceau
 from pyfaceau import Config, Pipeline, PyfaceauError, extract
+from pyfaceau.au.analyser import FaceAnalyser
 from pyfaceau.clock import StageClock
 from pyfaceau.extraction import layout_for
 from pyfaceau.face import Face
@@ -176,6 +178,48 @@ def test_an_error_in_the_frames_reaches_the_caller(frames: list[Frame], threads:
         for face in Pipeline(Config(models=PACK, threads=threads)).track(failing()):
             faces.append(face)  # noqa: PERF402
     assert [face.frame for face in faces] == [1, 2, 3]
+
+
+@needs_demo
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_an_error_in_the_analysis_comes_after_the_earlier_faces(
+    frames: list[Frame], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse, done = FaceAnalyser.analyse, []
+
+    def failing(self: FaceAnalyser, *arguments: Any) -> Any:
+        done.append(1)
+        if len(done) == 4:
+            raise MemoryError("no room for a face")
+        return analyse(self, *arguments)
+
+    monkeypatch.setattr(FaceAnalyser, "analyse", failing)
+    faces: list[Face] = []
+    with pytest.raises(MemoryError, match="no room"):
+        for face in Pipeline(Config(models=PACK, threads=threads)).track(frames):
+            faces.append(face)  # noqa: PERF402
+    assert [face.frame for face in faces] == [1, 2, 3]
+    assert len(done) == 4
+
+
+@needs_demo
+def test_while_frames_are_waited_for_the_other_thread_analyses_to_the_same_values(
+    pipeline: Pipeline, frames: list[Frame]
+) -> None:
+    def slow() -> Iterator[Frame]:
+        for frame in frames:
+            time.sleep(0.05)
+            yield frame
+
+    threads = []
+    clock = StageClock(lambda stage, *_: threads.append(threading.current_thread().name) if stage == "analysis" else 0)
+    slowly = list(Pipeline(Config(models=PACK, threads=2)).track(slow(), clock=clock))
+    assert len(threads) == 12
+    assert threads.count("pyfaceau-work") > 6
+    for face, expected in zip(slowly, pipeline.track(frames), strict=True):
+        assert face.frame == expected.frame
+        for name in ("landmarks_3d", "pose", "gaze", "au_intensity", "au_presence", "hog"):
+            assert np.array_equal(getattr(face, name), getattr(expected, name)), name
 
 
 @needs_demo
