@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding
+from numba.core import config
 
 
 def user_cache_dir() -> Path:
@@ -47,6 +49,14 @@ def kernel_cache_dir() -> Path:
             digest.update(source.relative_to(root).as_posix().encode())
             digest.update(text)
     return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
+
+
+@cache
+def processor() -> str:
+    """Digest of the processor that kernels are compiled for: several may share a cache, each with its own files."""
+    name, features = (getattr(config, setting, None) for setting in ("CPU_NAME", "CPU_FEATURES"))
+    described = f"{name or binding.get_host_cpu_name()} {features or binding.get_host_cpu_features().flatten()}"
+    return hashlib.sha256(described.encode()).hexdigest()[:8]
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -15,7 +15,7 @@ from numba.core import event
 from numpy.typing import NDArray
 
 from pyfaceau import collector
-from pyfaceau._jit import kernel_cache_dir
+from pyfaceau._jit import kernel_cache_dir, processor
 from pyfaceau.clock import StageClock
 from pyfaceau.landmarks.certainty import Certainty
 from pyfaceau.landmarks.pdm import shape_2d
@@ -69,9 +69,10 @@ class _Announcer(event.Listener):
 
 
 def compiled_kinds() -> set[str]:
-    """What finished runs of `warm_up` have compiled, for example "ccnf-au"."""
-    folder = kernel_cache_dir()
-    return {path.name.removeprefix(_MARK) for path in folder.glob(f"{_MARK}*")} if folder.is_dir() else set()
+    """What finished runs of `warm_up` have compiled for this processor, for example "ccnf-au"."""
+    folder, end = kernel_cache_dir(), f"@{processor()}"
+    marks = folder.glob(f"{_MARK}*{end}") if folder.is_dir() else ()
+    return {path.name.removeprefix(_MARK).removesuffix(end) for path in marks}
 
 
 def _kind(pipeline: Pipeline) -> str:
@@ -112,7 +113,7 @@ def warm_up(pipeline: Pipeline) -> int:
     print(f"pyfaceau: {count} functions compiled in {seconds:.1f} s", file=sys.stderr)
     with suppress(OSError):  # without a cache that can be written every run compiles; `pyfaceau doctor` says so
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{_MARK}{_kind(pipeline)}").touch()
+        (folder / f"{_MARK}{_kind(pipeline)}@{processor()}").touch()
         if count > 10:
             before.write_text(f"{seconds:.1f}\n")
     return count

@@ -7,6 +7,7 @@ import pytest
 
 from pyfaceau._jit import kernel
 from pyfaceau.landmarks.areas import _nearest
+from pyfaceau.landmarks.experts._ccnf_simd import GROUP, centre_blocks, neuron_products
 from pyfaceau.landmarks.experts._logistic_simd import add_quotients, denominators, lowest
 
 
@@ -29,6 +30,42 @@ def _lowest(values, count):
 def _integers(values, out):
     for i in range(values.shape[0]):
         out[i] = _nearest(values[i])
+
+
+_centre_8, _centre_16 = centre_blocks(4, lanes=8), centre_blocks(2, lanes=16)
+_alone_8, _alone_16 = neuron_products(False, lanes=8), neuron_products(False, lanes=16)
+_last_8, _last_16 = neuron_products(True, lanes=8), neuron_products(True, lanes=16)
+
+
+@kernel
+def _by_eights(columns, stride, window, weights, centred, inverses, z):
+    _centre_8(columns, stride, window, 3, centred, inverses)
+    for v in range(4):
+        _alone_8(centred, inverses, v, 0, weights, 0, z, 8 * v, 32, 0, 0, 0)
+    _last_8(centred, inverses, 3, 21, weights, 0, z, 24, 32, 32 * GROUP, 0, 0)
+
+
+@kernel
+def _by_sixteens(columns, stride, window, weights, centred, inverses, z):
+    _centre_16(columns, stride, window, 3, centred, inverses)
+    for v in range(2):
+        _alone_16(centred, inverses, v, 0, weights, 0, z, 16 * v, 32, 0, 0, 0)
+    _last_16(centred, inverses, 1, 21, weights, 0, z, 16, 32, 32 * GROUP, 0, 0)
+
+
+def test_sums_of_neurons_do_not_depend_on_the_width_of_vectors() -> None:
+    """Both widths on every processor: vectors that it does not have are taken apart."""
+    rng = np.random.default_rng(0)
+    window, stride = 7, 7 * 17
+    columns = rng.uniform(0, 255, 11 * stride + 40).astype(np.float32)
+    weights = rng.standard_normal(8 * 122).astype(np.float32)
+    found = []
+    for sums in (_by_eights, _by_sixteens):
+        z, inverses = np.zeros(32 * GROUP + 8, np.float32), np.zeros(32, np.float32)
+        sums(columns, stride, window, weights, np.zeros(32 * 121, np.float32), inverses, z)
+        found.append(np.concatenate([z, inverses]))
+    assert (found[0] != 0).sum() > 250
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("count", [1, 32, 63])

@@ -11,10 +11,11 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
 import pyfaceau
-from pyfaceau import _jit
+from pyfaceau import _jit, warmup
 
 
 def plain_sum(values):
@@ -150,3 +151,15 @@ def test_another_numba_or_python_gets_another_cache_folder(
     other_numba = folder_of()
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
     assert len({before, other_numba, folder_of()}) == 3
+
+
+def test_what_another_processor_has_compiled_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(warmup, "kernel_cache_dir", lambda: tmp_path)
+    (tmp_path / f"compiled-ccnf-au@{_jit.processor()}").touch()
+    assert warmup.compiled_kinds() == {"ccnf-au"}
+    monkeypatch.setattr(config, "CPU_NAME", "another")
+    _jit.processor.cache_clear()
+    try:
+        assert warmup.compiled_kinds() == set()
+    finally:
+        _jit.processor.cache_clear()
