@@ -56,13 +56,14 @@ def _opencv_warning() -> list[str]:
 
 def _kernels() -> list[str]:
     from pyfaceau._jit import kernel_cache_dir
+    from pyfaceau._simd import WIDE
     from pyfaceau.warmup import compiled_kinds
 
     folder = kernel_cache_dir()
     kinds = ", ".join(sorted(compiled_kinds())) or "none yet: `pyfaceau warmup` does it, or the first run"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     writable = _is_writable(folder)
-    lines = [f"compiled kernels: {kinds} ({size / 1e6:.1f} MB in {folder})"]
+    lines = [f"compiled kernels: {kinds}, vectors of {WIDE} numbers ({size / 1e6:.1f} MB in {folder})"]
     if not writable:
         lines.append(f"warning: {folder} cannot be written: kernels are compiled anew in each run; set PYFACEAU_CACHE")
     return lines

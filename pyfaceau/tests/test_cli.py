@@ -200,7 +200,15 @@ def test_interruption_leaves_no_file_and_exit_code_130(tmp_path: Path, jobs: int
 def test_doctor_reports_what_is_there(capsys: Capture, tmp_path: Path) -> None:
     assert main(["doctor", "--models", str(PACK)]) == 0
     text = capsys.readouterr().out
-    for expected in ("Python", "numpy", "numba", "opencv", "compiled kernels", "main_ceclm_general: complete"):
+    for expected in (
+        "Python",
+        "numpy",
+        "numba",
+        "opencv",
+        "compiled kernels",
+        "vectors of",
+        "main_ceclm_general: complete",
+    ):
         assert expected in text
     assert main(["doctor", "--models", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().out
