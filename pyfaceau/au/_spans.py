@@ -66,9 +66,8 @@ def _clip(builder: Any, corners: Any, y: Any, first: Any, last: Any) -> tuple[An
 def mark_rows(typingctx, x1, y1, x2, y2, x3, y3, row, end, left, right, bits, pitch, first, last, low, high):
     """Mark the pixels ``left`` to ``right`` inside a triangle in the rows ``row + k`` < ``end``, k < `ROWS`.
 
-    Pixel x of row y is bit ``x % WORD`` of ``bits[x // WORD * pitch + y]``, where a ``bits`` (int32, flat) has whole
-    lines; ``first[y]`` and ``last[y]`` (int32) are lowered and raised to the marked ones. Arrays are longer than the
-    rows by what vectors hang over.
+    Pixel x of row y is bit ``x % WORD`` of ``bits[x // WORD * pitch + y]`` (int32, flat); ``first[y]`` and ``last[y]``
+    (int32) are lowered and raised to the marked ones. Arrays are longer than the rows by what vectors hang over.
 
     Returns a number whose bit k says of row k that rounding may decide there: nothing is marked in such a row, whose
     pixels inside are among ``low[k]`` to ``high[k]``.
