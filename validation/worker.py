@@ -39,6 +39,7 @@ def main(tree: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     clips: dict[str, Clip] = {}
     for line in sys.stdin:
         if line.strip() == "pass":
+            clips.clear()  # what they hold would count in the peak of the memory
             clips = {name: Clip(pipeline, Path(video), request["scratch"]) for name, video in request["clips"].items()}
             yield {name: clip.timed() for name, clip in clips.items()}
         else:
@@ -54,8 +55,10 @@ class Clip:
         from pyfaceau.extraction import run
         from pyfaceau.video import open_source
 
-        self._ends: dict[str, list[float]] = {}
-        self._clock = StageClock(lambda stage, *_: self._ends.setdefault(stage, []).append(time.perf_counter()))
+        ends: dict[str, list[float]] = {}
+        # The hook does not refer to this object: as a cycle it would keep all that a video takes for a while.
+        self._clock = StageClock(lambda stage, *_: ends.setdefault(stage, []).append(time.perf_counter()))
+        self._ends = ends
         self._stamps = [time.perf_counter()]
 
         def track(*arguments: Any, **options: Any) -> Any:
