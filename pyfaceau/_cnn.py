@@ -9,6 +9,7 @@ from pyfaceau._simd import LANES, WIDE
 from pyfaceau._simd_taps import tap_tile
 
 GROUP = 5 * WIDE // LANES  # maps that are summed together: twice as many sums fit the registers of AVX-512
+GROUPED = 10  # maps that are divided into groups: an even number, so that what is left still comes in pairs
 PLACES = 2 * WIDE  # where they are summed together
 PAIR_PLACES = 4 * WIDE  # and where the last maps are, which come in pairs
 STEP = 32  # runs are rounded up to this, so that the compiler's scalar remainder loop never runs
@@ -131,8 +132,7 @@ def convolve(op, weights, offsets, source, target, raw, capacity, n_images):
     length = ((n_images - 1) * op[IN_H] + op[H] - 1) * pitch + op[W]
     n_taps, at = op[N_TAPS], op[OFFSETS]
     size = capacity * op[OUT_H] * op[OUT_W]
-    # Groups of an even number of maps, so that what is left still comes in pairs.
-    grouped = op[MAPS] // 10 * 10
+    grouped = op[MAPS] // GROUPED * GROUPED
     flat, pitch_of_raw = raw.reshape(-1), raw.shape[1]
     first = 0
     while first < op[MAPS]:

@@ -51,12 +51,19 @@ def kernel_cache_dir() -> Path:
     return user_cache_dir() / "kernels" / digest.hexdigest()[:16]
 
 
-@cache
+def target() -> tuple[str, str]:
+    """Name and features ("+avx2,-avx512f,...") of the processor that Numba compiles for.
+
+    This one's, but for what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say, each of which leaves the other as it is.
+    """
+    name, features = (getattr(config, setting, None) for setting in ("CPU_NAME", "CPU_FEATURES"))
+    name = binding.get_host_cpu_name() if name is None else name
+    return name, binding.get_host_cpu_features().flatten() if features is None else features
+
+
 def processor() -> str:
     """Digest of the processor that kernels are compiled for: several may share a cache, each with its own files."""
-    name, features = (getattr(config, setting, None) for setting in ("CPU_NAME", "CPU_FEATURES"))
-    described = f"{name or binding.get_host_cpu_name()} {features or binding.get_host_cpu_features().flatten()}"
-    return hashlib.sha256(described.encode()).hexdigest()[:8]
+    return hashlib.sha256(" ".join(target()).encode()).hexdigest()[:8]
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:

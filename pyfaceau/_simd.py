@@ -9,24 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-
-def _widest() -> int:
-    """Float32 numbers in a register of the processor that Numba compiles for, as far as these kernels go: 8 or 16."""
-    features, name = (getattr(config, setting, None) for setting in ("CPU_FEATURES", "CPU_NAME"))
-    if features is not None or name is not None:  # Numba's NUMBA_CPU_FEATURES and NUMBA_CPU_NAME
-        return 16 if "+avx512f" in (features or "").split(",") else 8
-    return 16 if binding.get_host_cpu_features().get("avx512f", False) else 8
-
+from pyfaceau._jit import target
 
 #: Elements of float32 vectors, and of the blocks in which arrays are laid out.
 LANES = 8
 #: Elements of the widest vectors: 16 with AVX-512. What is computed does not depend on it, as lanes do not mix.
-WIDE = _widest()
+WIDE = 16 if "+avx512f" in target()[1].split(",") else 8
 #: Bytes of a cache line.
 LINE = 64
 

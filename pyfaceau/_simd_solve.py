@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from pyfaceau._simd import _FUSE, LANES, WIDE, _data, _load, _splat, _vector_at, vectors_of
 
-_WIDE = ir.VectorType(ir.DoubleType(), LANES)
+_DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(64)
 
 
@@ -87,14 +87,14 @@ def wide_sums(vectors: int) -> Any:
         def generate(context, builder, signature, args):
             rows, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 5))
             factors = _data(context, builder, signature, args, 3)
-            zero = ir.Constant(_WIDE, [0.0] * LANES)
+            zero = ir.Constant(_DOUBLES, [0.0] * LANES)
             sums = [cgutils.alloca_once_value(builder, zero) for _ in range(vectors)]
             with cgutils.for_range(builder, args[4]) as loop:
                 line = builder.gep(rows, [builder.mul(loop.index, args[2])])
                 weight = builder.load(builder.gep(factors, [loop.index]))
                 weight = _splat(builder, builder.fpext(weight, ir.DoubleType()))
                 for v in range(vectors):
-                    values = builder.fpext(_load(builder, line, LANES * v), _WIDE)
+                    values = builder.fpext(_load(builder, line, LANES * v), _DOUBLES)
                     term = builder.fmul(values, weight, flags=_FUSE)
                     builder.store(builder.fadd(builder.load(sums[v]), term, flags=_FUSE), sums[v])
             for v in range(vectors):
@@ -201,14 +201,13 @@ def subtract_multiple(typingctx, h, first, weight, sums, at, vectors):
     """``sums[at + i] -= h[first + i] * weight`` for i < 8 ``vectors``: float32 product, float64 sum."""
 
     def generate(context, builder, signature, args):
-        wide = ir.VectorType(ir.DoubleType(), LANES)
         values, target = (_data(context, builder, signature, args, i, args[i + 1]) for i in (0, 3))
         weight = _splat(builder, args[2])
         with cgutils.for_range(builder, args[5]) as loop:
             step = [builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))]
             product = builder.fmul(_load(builder, builder.gep(values, step)), weight)
             slot = _vector_at(builder, builder.gep(target, step))
-            left = builder.fsub(builder.load(slot, align=8), builder.fpext(product, wide))
+            left = builder.fsub(builder.load(slot, align=8), builder.fpext(product, _DOUBLES))
             builder.store(left, slot, align=8)
         return context.get_dummy_value()
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfaceau._jit import kernel
+from pyfaceau._simd import LINE
 from pyfaceau.au._vectors import fetch
 
 HOG_BINS, HOG_RANGE = 1000, (-0.005, 1.0)
 GEOMETRY_BINS, GEOMETRY_RANGE = 10000, (-60.0, 60.0)
 
 _BLOCK = 256  # values whose bins are computed in one go
-_LINE = 16  # counts in a cache line
+_LINE = LINE // 4  # counts in a cache line
 
 
 @dataclass(frozen=True)
